@@ -143,7 +143,9 @@ def _pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleLi
             reader = PictureReader(found, wanted, spec.shape)
             reader.try_some()
             # Until the model is known, its size of pictures is not, and nothing is worth keeping.
-            x: AnyArray | SampleReader = CachedReader(reader, spec.memory_bound) if spec.size else reader
+            x: AnyArray | SampleReader = (
+                CachedReader(reader, spec.memory_bound, reader.unread_files) if spec.size else reader
+            )
             index = wanted
         else:
             x, index = read_pictures(found, wanted, spec.shape)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.readers.base import SampleReader
 from fedlp_edge.learning.data.readers.sample_keys import Keys
+from fedlp_edge.learning.data.readers.unread_files import UnreadFiles
 
 _ABSENT = -1
 
@@ -27,10 +28,13 @@ class CachedReader:
     Args:
         reader: Reader of the samples.
         bound: Most bytes to keep.
+        unread: Files that the reader has put something else in place of; None if it never does. What may come back is
+            not kept.
     """
 
-    def __init__(self, reader: SampleReader, bound: int) -> None:
+    def __init__(self, reader: SampleReader, bound: int, unread: UnreadFiles | None = None) -> None:
         self._reader = reader
+        self._unread = unread
         per_sample = max(1, math.prod(reader.shape) * reader.dtype.itemsize)
         capacity = max(0, min(len(reader), bound // per_sample))
         self._kept = np.empty((capacity, *reader.shape), reader.dtype)
@@ -72,7 +76,8 @@ class CachedReader:
         made = np.empty((len(indices), *self.shape), self.dtype)
         made[~absent] = self._kept[slots[~absent]]
         made[absent] = read[where]
-        self._keep(wanted, read)
+        lasting = slice(None) if self._unread is None else ~self._unread.are_lost(wanted)
+        self._keep(wanted[lasting], read[lasting])
         return made
 
     def keys(self, indices: Indices) -> Keys:

@@ -45,6 +45,11 @@ class PictureReader:
         """Memory of the positions, bytes."""
         return self._wanted.nbytes
 
+    @property
+    def unread_files(self) -> UnreadFiles:
+        """Pictures for which others, or grey ones, stand."""
+        return self._unread
+
     def try_some(self) -> None:
         """Reads some pictures from all over the list.
 

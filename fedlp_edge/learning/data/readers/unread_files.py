@@ -8,6 +8,9 @@ many again.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.learning.data.partitioners import Indices
 
 FEW_UNREAD = 3
 """Number of unreadable files that may always be left out of a folder."""
@@ -54,6 +57,10 @@ class UnreadFiles:
     def is_damaged(self, index: int) -> bool:
         """Returns whether a file need not be tried again."""
         return index in self._damaged
+
+    def are_lost(self, indices: Indices) -> npt.NDArray[np.bool_]:
+        """Returns which of some files could not be opened when they were tried last, bool [M]."""
+        return np.array([index in self._lost for index in indices.tolist()], np.bool_)
 
     def was_read(self, index: int) -> None:
         """Notes that a file was read."""

@@ -85,6 +85,11 @@ class SoundReader:
         return ~held, held
 
     @property
+    def unread_files(self) -> UnreadFiles:
+        """Sounds for which silence stands."""
+        return self._unread
+
+    @property
     def unread(self) -> int:
         """Number of sounds that were found to be unreadable."""
         return len(self._unread)
@@ -128,7 +133,11 @@ def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sample
         size = len(index) * int(np.prod(reader.shape)) * reader.dtype.itemsize
         reader.read(np.unique(np.linspace(0, len(index) - 1, min(TRIED, len(index))).astype(np.int64)))
         small = size <= spec.memory_bound
-        x = reader.read(np.arange(len(index))) if small else CachedReader(reader, spec.memory_bound)
+        x = (
+            reader.read(np.arange(len(index)))
+            if small
+            else CachedReader(reader, spec.memory_bound, reader.unread_files)
+        )
         if len(index) and reader.unread == len(index):
             raise DataError(f"{spec.path}: none of its sounds can be read, the first is {reader.first_unread}")
         return Samples(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from fedlp_edge.errors import DataAwayError, DataError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.readers.cached import CachedReader
 from fedlp_edge.learning.data.readers.unread_files import UnreadFiles
 
 
@@ -77,3 +78,14 @@ def test_pictures_that_were_overwritten_by_rubbish_are_an_error(tmp_path: Path) 
     with pytest.raises(DataError, match="repair or remove them") as caught:
         data.stored()
     assert not isinstance(caught.value, DataAwayError)
+
+
+def test_what_stood_for_a_picture_that_was_away_is_not_kept_in_memory(tmp_path: Path) -> None:
+    data = on_demand(tmp_path)
+    reader = data.store.reader  # type: ignore[attr-defined]
+    cached = CachedReader(reader._reader, 10**6, reader._reader.unread_files)
+    (tmp_path / "a" / "0.png").rename(tmp_path / "away.png")
+    every = np.arange(20)
+    assert sorted(cached.read(every)[:, 0, 0, 0].tolist()) != list(range(20))
+    (tmp_path / "away.png").rename(tmp_path / "a" / "0.png")
+    assert sorted(cached.read(every)[:, 0, 0, 0].tolist()) == list(range(20))
