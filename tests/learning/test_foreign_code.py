@@ -67,6 +67,7 @@ def test_names_that_nobody_can_import_are_told_what_to_do(name: str, remedy: str
 def test_module_of_python_that_hides_the_users_own_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "colorsys.py").write_text("def make(): ...")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the directory is added to it, for the process
     with pytest.raises(DataError, match=r"has no attribute 'make': /.*colorsys\.py goes before colorsys\.py here"):
         load_object("colorsys:make")
 

@@ -33,7 +33,9 @@ def test_lines_are_paths_or_numbers() -> None:
 
 def test_bytes_are_one_file() -> None:
     for content in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\x00\x01WEBP"):
-        assert read(content) == ["the model takes 2 arrays, not pictures: give it a .npy file"]
+        assert read(content) == [
+            "the model takes 2 arrays, not pictures: give it a .npy file or a table (.csv, .parquet)"
+        ]
 
 
 def test_nothing_is_nothing() -> None:

@@ -8,7 +8,6 @@ such a graph is written as one file if its own weights fit, and otherwise as an 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from blake3 import blake3
 
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.export.external.weights_file import SUFFIX, WeightsFile
-from fedlp_edge.system.files import PARTIAL, replacing
+from fedlp_edge.system.files import PARTIAL, move_into_place, replacing
 
 if TYPE_CHECKING:
     import onnx
@@ -161,7 +160,7 @@ class DetachedWeights:
             yield partial
             path.unlink(missing_ok=True)
             for written in (folder / (path.name + SUFFIX), partial):
-                os.replace(written, path.with_name(written.name))
+                move_into_place(written, path.with_name(written.name), durable=False)
         finally:
             with contextlib.suppress(OSError):
                 shutil.rmtree(folder)
