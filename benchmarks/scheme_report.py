@@ -312,7 +312,7 @@ class Report:
             if equality != "memory":
                 panels[0].set_ylabel("accuracy (%)")
                 if panels[0].lines:
-                    panels[0].legend(frameon=False, labelcolor=TEXT, loc="lower right")
+                    panels[0].legend(frameon=False, labelcolor=TEXT, loc="best")
             figure.savefig(directory / self._picture(equality), dpi=DPI)
 
 
