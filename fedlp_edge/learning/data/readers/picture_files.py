@@ -123,7 +123,7 @@ def read_pictures(
     channels, height, width = shape
     x = np.empty((len(wanted), channels, height, width), np.uint8)
     good: list[int] = []
-    unread = found.skipped.unread
+    unread, base = found.skipped.unread, display_name(found.base)
     for index in wanted.tolist():
         file = found.files[index]
         try:
@@ -132,13 +132,13 @@ def read_pictures(
             unread.append(f"{display_name(file.relative_to(found.base))} {error.reason}")
             bad = len(unread)
             if bad > FEW_UNREAD and bad > MAX_UNREAD * len(wanted):
-                raise DataError(too_many(found, bad, len(wanted), unread[0])) from None
+                raise DataError(_repair(f"{base}: {bad} of {len(wanted)} pictures cannot be read", unread[0])) from None
             continue
         x[len(good)] = picture.pixels
         found.skipped.frames += picture.several_frames
         good.append(index)
     if len(wanted) and not good:
-        raise DataError(too_many(found, len(wanted), len(wanted), unread[0]))
+        raise DataError(_repair(f"{base}: {len(wanted)} of {len(wanted)} pictures cannot be read", unread[0]))
     return x[: len(good)], np.asarray(good, dtype=np.int64)
 
 
@@ -158,17 +158,11 @@ def raise_too_many(place: str, kind: str, unread: UnreadFiles) -> NoReturn:
     if unread.are_all:
         counted = f"{place}: none of its {kind} can be read"
     if unread.too_many_are_damaged:
-        raise DataError(
-            f"{counted}, the first is {unread.first}; up to {MAX_UNREAD:.0%} are left out: repair or remove them"
-        ) from None
+        raise DataError(_repair(counted, unread.first)) from None
     raise DataAwayError(
         f"{counted} any more, the first is {unread.first}: is the disk or network share still there?"
     ) from None
 
 
-def too_many(found: PictureList, bad: int, wanted: int, first: str) -> str:
-    """Returns the message that too many pictures cannot be read."""
-    return (
-        f"{display_name(found.base)}: {bad} of {wanted} pictures cannot be read, the first is {first}; "
-        f"up to {MAX_UNREAD:.0%} are left out: repair or remove them"
-    )
+def _repair(counted: str, first: str) -> str:
+    return f"{counted}, the first is {first}; up to {MAX_UNREAD:.0%} are left out: repair or remove them"

@@ -21,14 +21,12 @@ from fedlp_edge.learning.data.tables.csv_format import (
     point_number,
     rows_of,
 )
+from fedlp_edge.learning.data.tables.table_files import SUFFIXES as TABLE_SUFFIXES
 from fedlp_edge.learning.export.inference import Sample, as_input
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 from fedlp_edge.learning.foreign_code import error_line
 
-PARQUET = (".parquet", ".pq")
-"""Suffixes, in lower case, of Parquet files."""
-
-SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", *PARQUET)
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", *TABLE_SUFFIXES["parquet"])
 """Suffixes, in lower case, of files that are read as tables."""
 
 _ROWS = 8192
@@ -102,7 +100,7 @@ def table_samples(file: Path, onnx_metadata: OnnxMetadata) -> Iterator[Sample | 
 
 
 def _opened(file: Path, onnx_metadata: OnnxMetadata, name: str) -> _Table:
-    if not file.name.lower().endswith(PARQUET):
+    if not file.name.lower().endswith(TABLE_SUFFIXES["parquet"]):
         form = find_format(file)
         return _Table(form.columns, form.rows, form.decimal, rows_of(file, form))
     try:
