@@ -1,6 +1,6 @@
 """The smartwatch recordings of the example ``activity``, with a folder for each person and a table for each recording.
 
-python -m benchmarks.activity_data
+``python -m benchmarks.activity_data`` writes them and says where; the comparison does so by itself.
 """
 
 from __future__ import annotations

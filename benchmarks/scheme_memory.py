@@ -80,7 +80,7 @@ def memory_shares(wanted: Experiment, mix: Sequence[float]) -> tuple[float, ...]
     needed = peaks_of(wanted)
     if wanted.scheme.depth == "only-full":
         # A device without room for the whole model takes no part, so it does not matter what else it could bear.
-        needed = (*(0 for _ in needed[1:]), needed[-1])
+        needed = (0,) * (len(needed) - 1) + needed[-1:]
     levels = largest_that_fits(tier_memory(wanted), needed)
     if 0 in levels:
         raise ValueError(f"the model of {wanted.recipe} does not fit tier {levels.index(0) + 1}")

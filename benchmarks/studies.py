@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks import activity_data
 from benchmarks.cells import Size
+from benchmarks.scheme_memory import MODEL
 
 SKEWED = "mixed:0.95"
 
@@ -32,7 +33,7 @@ class Study(Size):
     name: str = "comparison"
     of: str = ""
     pictures: str = "schemes"
-    model: str = "fedlp-cnn-narrow"
+    model: str = MODEL
     classes: int = 10
     partitions: tuple[str, ...] = (SKEWED, "iid")
     wide_levels: tuple[float, ...] = (0.5, 0.625, 0.75, 0.8125, 1.0)
