@@ -15,6 +15,8 @@ class CoordinatorLimits:
         heartbeat_seconds: Seconds after which the loop looks at its clocks, whatever comes.
         items_between_ticks: Messages that are taken in a row before the loop looks at its clocks.
         build_seconds: Seconds that the worker may take to build the model; a large one takes minutes.
+        trial_export_seconds: Seconds that a trial export may take before the first round; ten times what usual models
+            take.
         return_seconds: Seconds for devices to report to a coordinator that was started again after the last round; who
             does is waited for.
         echo_seconds: Seconds for the question who is the coordinator to come back, behind what the broker has kept;
@@ -80,6 +82,7 @@ class CoordinatorLimits:
     heartbeat_seconds: float = 0.5
     items_between_ticks: int = 32
     build_seconds: float = 600.0
+    trial_export_seconds: float = 600.0
     return_seconds: float = 20.0
     echo_seconds: float = 2.0
     answer_seconds: float = 5.0

@@ -30,6 +30,7 @@ class RunContext:
         emit: Function that takes every event of the run.
         clock: Monotonic seconds.
         start_weights: Report on what was taken of the model's start weights; None if it has none.
+        remark: Warning about the model for people; empty if there is none.
     """
 
     config: FleetConfig
@@ -42,3 +43,4 @@ class RunContext:
     emit: Callable[[events.AnyEvent], None]
     clock: Callable[[], float]
     start_weights: StartWeightsReport | None = None
+    remark: str = ""

@@ -155,7 +155,7 @@ class RunLoop:
                 parameters=blueprint.costs[-1].parameters,
                 rounds=config.rounds.count,
                 resumed_at=self._rounds.round if again else None,
-                remark=blueprint.remark,
+                remark=self._context.remark,
                 start_weights=self._context.start_weights.line if self._context.start_weights else "",
                 metric=self._commit.history.judged.metric,
             )

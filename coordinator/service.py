@@ -17,6 +17,7 @@ import msgspec
 from coordinator.background import Background
 from coordinator.config import FleetConfig
 from coordinator.coordinator_topic import CoordinatorTopic, first_connection, settle_in
+from coordinator.final.export_trial import try_export
 from coordinator.fleet.fleet_classes import FleetClasses
 from coordinator.inbox import InboxItem
 from coordinator.limits import LIMITS
@@ -160,6 +161,8 @@ class Coordinator:
         config = self._config
         checkpoints = Checkpoints(self._directory.checkpoints, config.rounds.keep_checkpoints)
         blueprint, test_data, targets = _build_model(config, journal, checkpoints, self._directory, self._worker)
+        begun = any(journal.summaries())
+        doubt = "" if begun else try_export(config, blueprint, self._directory, self._worker)
         context = RunContext(
             config=config,
             run=config.run_name,
@@ -171,9 +174,10 @@ class Coordinator:
             emit=self._emit,
             clock=self._clock,
             start_weights=_start_weights_report(self._directory),
+            remark="; ".join(filter(None, (blueprint.remark, doubt))),
         )
         # Before the first round they were agreed, and a single device may come for its final model.
-        wanted = 1 if any(journal.summaries()) else config.rounds.min_devices
+        wanted = 1 if begun else config.rounds.min_devices
         model = config.model.without_weights
         return context, FleetClasses(model, blueprint, journal, test_data, wanted, self._clock, targets)
 

@@ -35,11 +35,13 @@ from fedlp_edge.worker.jobs import (
     Failed,
     Measure,
     Train,
+    TryExport,
     WorkerOptions,
     reason_line,
 )
 from fedlp_edge.worker.resources import WorkerResources
 from fedlp_edge.worker.train_job import train
+from fedlp_edge.worker.trial_export_job import try_export
 
 
 class JobRunner:
@@ -121,6 +123,8 @@ class JobRunner:
             case Evaluate():
                 with cached_allocation():
                     return evaluate(job, self.resources)
+            case TryExport():
+                return try_export(job, self.resources)
             case ExportFamily():
                 return export_family(job, self.resources)
             case Export():

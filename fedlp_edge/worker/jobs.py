@@ -375,6 +375,25 @@ class Exported(Result, frozen=True, kw_only=True):
     checks: dict[int, ExportChecked] = {}
 
 
+class TryExport(Job, frozen=True, kw_only=True):
+    """This job tries before the first round whether the model can be exported, with arbitrary values and made inputs.
+
+    Attributes:
+        depths: Depths that are to be exported after the last round; depths that the model does not have are left out.
+        directory: Directory in which a file is written for a while.
+    """
+
+    model: ModelSettings
+    depths: tuple[int, ...]
+    directory: str
+
+
+class ExportTried(Result, frozen=True, kw_only=True):
+    """This result has the depths that cannot be exported, with the reasons."""
+
+    refused: tuple[RefusedModel, ...] = ()
+
+
 class CheckExport(Job, frozen=True, kw_only=True):
     """This job compares an ONNX file in onnxruntime with the PyTorch model of the same weights, on a device's samples.
 
@@ -444,9 +463,18 @@ def reason_line(text: str) -> str:
     return " ".join(text.split())[:_MAX_REASON]
 
 
-AnyJob = Build | Measure | Calibrate | Train | Evaluate | Export | ExportFamily | CheckExport
+AnyJob = Build | Measure | Calibrate | Train | Evaluate | TryExport | Export | ExportFamily | CheckExport
 AnyResult = (
-    Built | DeviceMeasurement | Calibrated | Trained | Evaluated | Exported | FamilyExported | ExportChecked | Failed
+    Built
+    | DeviceMeasurement
+    | Calibrated
+    | Trained
+    | Evaluated
+    | ExportTried
+    | Exported
+    | FamilyExported
+    | ExportChecked
+    | Failed
 )
 
 

@@ -287,6 +287,7 @@ Make = Callable[[], nn.Module]
 EXPORTED: dict[str, tuple[Make, tuple[int, ...]]] = {
     "adaptive max pool": (lambda: Cnn(pool=nn.AdaptiveMaxPool2d(7), out=nn.Linear(8 * 49, CLASSES)), PICTURE),
     "weight norm, old": (lambda: old_norm(nn.utils.weight_norm), PICTURE),
+    "orthogonal": (lambda: old_norm(nn.utils.parametrizations.orthogonal), PICTURE),
     "LSTM with state": (Recurrent, SEQUENCE),
     "sparse embedding": (lambda: Words(sparse=True), TOKENS),
     "video": (filmed, VIDEO),

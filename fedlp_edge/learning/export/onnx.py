@@ -17,6 +17,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset
@@ -209,9 +211,7 @@ def graph_of(
             proto = _export_by_graph(model, example, outputs, opset, weights)
         except Exception as first:  # the exporter raises whatever its many parts raise
             try:
-                if exceeds_a_file(model):
-                    raise first  # the older exporter makes one message of graph and weights
-                proto = _export_by_tracing(model, example, outputs, opset)
+                proto = _export_otherwise(model, example, outputs, opset, weights)
             except Exception:
                 reason = runtime_reason(first)
                 raise ExportError(f"{of}: PyTorch cannot export this model to ONNX: {reason}") from first
@@ -276,6 +276,35 @@ def _export_by_graph(
     if (given := opset_of(proto)) != opset:  # it converts to older ones where it can
         raise ExportError(f"the exporter gave opset {given} instead of {opset}")
     return proto
+
+
+def _export_otherwise(
+    model: nn.Module, example: Tensor, outputs: list[str], opset: int, weights: DetachedWeights
+) -> onnx.ModelProto:
+    """Exports a model that the graph exporter does not take as it is.
+
+    Raises:
+        Exception: No other way works either; whatever the last one raises.
+    """
+    if any(parametrize.is_parametrized(part) for part in model.modules()):
+        with contextlib.suppress(Exception), _parametrizations_computed(model):
+            return _export_by_graph(model, example, outputs, opset, weights)
+    if exceeds_a_file(model):
+        raise ExportError("the older exporter makes one message of graph and weights")
+    return _export_by_tracing(model, example, outputs, opset)
+
+
+@contextmanager
+def _parametrizations_computed(model: nn.Module) -> Iterator[None]:
+    """Has weights that are the result of a computation, such as orthogonal ones, stand in the graph as constants.
+
+    Runtimes lack operators that compute them (a matrix exponential), and in evaluation they do not change.
+    """
+    with parametrize.cached(), torch.no_grad():
+        for part in model.modules():
+            for name in getattr(part, "parametrizations", {}) if parametrize.is_parametrized(part) else ():
+                getattr(part, name)
+        yield
 
 
 def opset_of(proto: onnx.ModelProto) -> int:

@@ -8,6 +8,8 @@ _RUNTIME_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model f
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NEWER_OPSET = re.compile(r"Opset (\d+) is under development.* support for domain ai\.onnx is till opset (\d+)")
 _NEWER_FORMAT = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
+_FAKE_QUANTISATION = re.compile(r"fake_quant|_obs_fq_")
+_QUANTISES = ", which fake quantisation calls; leave that out: int8 files are made of a model in float32"
 _REMEDY = "update onnxruntime here, or export for an older one with --opset"
 _MAX_REASON = 300
 
@@ -25,5 +27,6 @@ def runtime_reason(error: BaseException) -> str:
     if line == "Protobuf parsing failed.":
         return "it is cut short, damaged or no ONNX file (Protobuf parsing failed)"
     if operator := re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", line):
-        return f"there is no ONNX operator for {operator[1]}"
+        fake = _QUANTISES if _FAKE_QUANTISATION.search(operator[1]) else ""
+        return f"there is no ONNX operator for {operator[1]}{fake}"
     return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]} ..."

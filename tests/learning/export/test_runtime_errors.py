@@ -22,6 +22,11 @@ from fedlp_edge.learning.export.runtime_errors import runtime_reason
             "No ONNX function found for <OpOverload(op='aten.foo', overload='x')>",
             "there is no ONNX operator for aten.foo",
         ),
+        (
+            "No ONNX function found for <OpOverload(op='aten._fused_moving_avg_obs_fq_helper', overload='x')>",
+            "there is no ONNX operator for aten._fused_moving_avg_obs_fq_helper, which fake quantisation calls; leave "
+            "that out: int8 files are made of a model in float32",
+        ),
         ("", "ValueError"),
         ("x" * 301, "x" * 300 + " ..."),
     ],
