@@ -58,7 +58,17 @@ before a run, where those behind a compression are not."""
 TRICKS = RECIPES["fedlp-plus"]
 """Settings of which every scheme gets those that have nothing to do with which part of a model a device trains."""
 
-RIVALS = ("fedavg-full", "heterofl", "heterofl-wide", "fedrolex", "fiarse", "depthfl", "depthfl-large", "scalefl")
+RIVALS = (
+    "fedavg-full",
+    "heterofl",
+    "heterofl-wide",
+    "fedrolex",
+    "fiarse",
+    "depthfl",
+    "depthfl-large",
+    "scalefl",
+    "reefl",
+)
 """What ours are to beat: schemes that unequal devices can run, with variants of two."""
 
 UNREACHABLE = "fedavg"
@@ -75,12 +85,14 @@ VARIANTS: dict[str, tuple[RecipeName, dict[str, Any]]] = {
     "fiarse": ("inclusivefl", {"name": "benchmarks.rivals.importance_masks:DATA", "exit_heads": "model"}),
     "depthfl-large": ("depthfl", {"exit_heads": "model"}),
     "scalefl": ("inclusivefl", {"name": "benchmarks.rivals.scaled_exits:DATA", "exit_heads": "model"}),
+    "reefl": ("inclusivefl", {"name": "benchmarks.rivals.recurrent_exits:text", "exit_heads": "model"}),
     "fedlp-exits": ("depthfl", {"exit_heads": "max-pooled"}),
 }
 """Recipes with other values of ``[model]``. HeteroFL's own levels from 1/16 would leave a single channel of the first
 eight at both 1/16 and 1/8, where its authors' narrowest network has four, so levels begin with two channels and all
 differ. The wide levels, ``WIDE``, are those of the study: the widest that compute no more than depths 1 to 5; FedRolex
 has them, too. ``DATA`` stands for the name of the data set: a model of ``benchmarks/rivals`` is made for its samples.
+ReeFL's is a transformer for those of the study of text.
 The large heads are those that ``fedlp-cnn-narrow`` brings along, in the place of pooled ones."""
 
 IN_MEMORY: dict[str, dict[str, Any]] = {
@@ -186,7 +198,7 @@ def settings_of(scheme: str) -> tuple[tuple[str, Document], ...]:
 
 def trials(schemes: Sequence[str] = SCHEMES, seed: int = 1) -> Iterator[Cell]:
     """The cells that settings are chosen by."""
-    for mix, scheme in itertools.product(MIXES, schemes):
+    for mix, scheme in itertools.product(MIXES, FASHION_MNIST.compared(schemes)):
         for setting in range(len(settings_of(scheme))):
             yield Cell("tricks", scheme, mix, SKEWED, seed, setting=setting, validation=True)
 
@@ -221,7 +233,7 @@ def cells(
     Args:
         seeds: of the cells with all tricks, which decide.
         published_seeds: of the cells as published and with logit adjustment; None for the same.
-        schemes: of the cells.
+        schemes: of the cells, unless the study leaves them out.
         chosen: numbers of settings by scheme and mix; 0 where there is none.
         study: what is compared on.
     """
@@ -232,7 +244,7 @@ def cells(
         ):
             if seed not in (seeds if condition in WITH_TRICKS else published):
                 continue
-            for scheme in schemes:
+            for scheme in study.compared(schemes):
                 setting = (chosen or {}).get((scheme, mix), 0) if condition in WITH_TRICKS else 0
                 cell = Cell(condition, scheme, mix, partition, seed, setting=setting)  # type: ignore[arg-type]
                 yield cell

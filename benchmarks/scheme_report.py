@@ -58,6 +58,7 @@ TITLES = {
     "depthfl": "DepthFL",
     "depthfl-large": "DepthFL, large heads",
     "scalefl": "ScaleFL",
+    "reefl": "ReeFL",
     "fedlp-exits": "**FedLP with exits**",
     "fedlp-hetero": "**FedLP-Hetero**",
 }
@@ -71,6 +72,7 @@ COLOURS = {
     "depthfl": BLUE,
     "depthfl-large": "#1d4e9e",
     "scalefl": "#7b4fa3",
+    "reefl": "#b07aa1",
     "fedlp-exits": "#b3392f",
     "fedlp-hetero": ORANGE,
 }
@@ -227,7 +229,7 @@ class Report:
     def memory(self) -> str:
         """What the planner foresees that training takes, by depth or level."""
         rows = []
-        for scheme in SCHEMES:
+        for scheme in self._study.compared(SCHEMES):
             wanted = experiment(Cell("tricks", scheme, "u", self._skewed, 1), self._study, 1)
             needed = peaks_of(wanted)
             if scheme in (UNREACHABLE, "fedavg-full"):

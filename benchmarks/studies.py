@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks import activity_data
+from benchmarks import activity_data, text_data
 from benchmarks.cells import Size
 from benchmarks.scheme_memory import MODEL
 
@@ -28,6 +28,8 @@ class Study(Size):
         left_out: schemes that are not compared on it.
         equal_memory: whether there are cells of equal memory.
         prepare: makes the data, if they are no public data set that the library reads.
+        validation: data set whose test split are training samples of the study, and whose training split are the
+            others; empty for that of ``benchmarks/validation_split.py``.
     """
 
     name: str = "comparison"
@@ -40,6 +42,11 @@ class Study(Size):
     left_out: frozenset[str] = frozenset()
     equal_memory: bool = True
     prepare: Callable[[], object] | None = None
+    validation: str = ""
+
+    def compared(self, schemes: Iterable[str]) -> tuple[str, ...]:
+        """Those of some schemes that are compared on it."""
+        return tuple(scheme for scheme in schemes if scheme not in self.left_out)
 
     def sources(self, seed: int, *, validation: bool = False) -> tuple[str, str]:  # noqa: ARG002  # by persons it tells
         """What the devices train on and what the global model is judged on.
@@ -48,7 +55,8 @@ class Study(Size):
             seed: of the experiment.
             validation: whether both are parts of the training split.
         """
-        data = f"benchmarks.validation_split:{self.data.replace('-', '_')}" if validation else self.data
+        held_out = self.validation or f"benchmarks.validation_split:{self.data.replace('-', '_')}"
+        data = held_out if validation else self.data
         return data, data
 
 
@@ -78,8 +86,23 @@ class StudyOfPersons(Study):
         return f"{self.data}&only={','.join(trained)}", f"{self.data}&only={','.join(judged)}"
 
 
-FASHION_MNIST = Study(rounds=30)
-QUICK = Study(data="digits", input=(1, 8, 8), devices=10, cohort=4, rounds=3, reported=2, every=2, limit=30)
+PICTURES_ALONE = frozenset({"heterofl", "fedrolex", "fiarse", "depthfl-large", "scalefl"})
+"""Schemes that need the network for pictures: its large heads, channels enough for narrow levels, or all of it."""
+
+FASHION_MNIST = Study(rounds=30, left_out=frozenset({"reefl"}))
+"""Of pictures there is no transformer, whose class token ReeFL reads."""
+
+QUICK = Study(
+    data="digits",
+    input=(1, 8, 8),
+    devices=10,
+    cohort=4,
+    rounds=3,
+    reported=2,
+    every=2,
+    limit=30,
+    left_out=FASHION_MNIST.left_out,
+)
 
 ACTIVITY = StudyOfPersons(
     name="comparison-activity",
@@ -94,7 +117,7 @@ ACTIVITY = StudyOfPersons(
     classes=7,
     partitions=("group",),
     wide_levels=(0.125, 0.25, 0.5, 0.6875, 1.0),
-    left_out=frozenset({"heterofl", "fedrolex", "fiarse", "depthfl-large", "scalefl"}),
+    left_out=PICTURES_ALONE | {"reefl"},
     equal_memory=False,
     prepare=activity_data.prepare,
     persons=tuple(map(str, range(1, 11))),
@@ -103,4 +126,22 @@ ACTIVITY = StudyOfPersons(
 brings no large heads along, HeteroFL's narrow levels would compute more than its depths, and the rivals of
 ``benchmarks/rivals`` are made of another network."""
 
-STUDIES = {"fashion-mnist": FASHION_MNIST, "activity": ACTIVITY}
+TEXT = Study(
+    name="comparison-text",
+    of=", texts",
+    pictures="schemes-text",
+    data=f"npz:{text_data.DIRECTORY}/test.npz",
+    validation=f"npz:{text_data.DIRECTORY}/validation.npz",
+    input=(text_data.LENGTH,),
+    rounds=20,
+    model="benchmarks.transformer:build",
+    classes=len(text_data.LANGUAGES),
+    partitions=(SKEWED,),
+    left_out=PICTURES_ALONE | {"heterofl-wide"},
+    equal_memory=False,
+    prepare=text_data.prepare,
+)
+"""Languages of short texts, with a transformer and the settings that were found on Fashion-MNIST. HeteroFL and those
+after it narrow chains of convolutions and linear layers, and not attention and norms of tokens."""
+
+STUDIES = {"fashion-mnist": FASHION_MNIST, "activity": ACTIVITY, "text": TEXT}

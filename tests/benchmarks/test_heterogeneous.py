@@ -37,15 +37,18 @@ from benchmarks.scheme_cells import (
 )
 from benchmarks.scheme_memory import largest_that_fits, memory_shares
 from benchmarks.scheme_report import Report
-from benchmarks.studies import FASHION_MNIST, QUICK, STUDIES, Study, StudyOfPersons
+from benchmarks.studies import FASHION_MNIST, QUICK, STUDIES, TEXT, Study, StudyOfPersons
 from benchmarks.validation_split import digits
 from fedlp_edge.config.recipes import with_recipe
 from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings
+from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.data.sources import read
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.reporting.summary import RoundSummary
 from fedlp_edge.simulation import Experiment, local_engine, simulate
+
+COMPARED = FASHION_MNIST.compared(SCHEMES)
 
 
 def finished(accuracy: float, rounds: int = 10) -> dict[str, object]:
@@ -72,7 +75,8 @@ def test_names_every_cell_once() -> None:
 
 def test_no_scheme_lacks_a_condition() -> None:
     names = {cell.name for cell in cells([1])}
-    for scheme, mix, partition, condition in itertools.product(SCHEMES, MIXES, FASHION_MNIST.partitions, CONDITIONS):
+    assert not any("reefl" in name for name in names)
+    for scheme, mix, partition, condition in itertools.product(COMPARED, MIXES, FASHION_MNIST.partitions, CONDITIONS):
         assert f"{condition}/{scheme}/{mix}/{partition}/1" in names
         memory = f"{condition}/{scheme}/{mix}/{partition}/1/memory" in names
         assert memory == (condition == "tricks" and scheme not in NOT_IN_MEMORY)
@@ -80,7 +84,7 @@ def test_no_scheme_lacks_a_condition() -> None:
 
 def test_every_scheme_gets_as_many_trials() -> None:
     counted = collections.Counter((cell.scheme, cell.mix) for cell in trials())
-    assert counted == dict.fromkeys(itertools.product(SCHEMES, MIXES), 4)
+    assert counted == dict.fromkeys(itertools.product(COMPARED, MIXES), 4)
 
 
 def test_trials_are_judged_on_samples_held_out_of_the_training_split() -> None:
@@ -91,6 +95,21 @@ def test_trials_are_judged_on_samples_held_out_of_the_training_split() -> None:
     assert (len(trained), len(held_out)) == (1198, 240)
     assert labels.tolist() == whole.y[-240:].tolist()
     assert held_out[0] * 0.3761 + 0.3053 == pytest.approx(whole.array[-240] / 16)
+
+
+def test_trials_on_other_data_have_their_own_files() -> None:
+    assert TEXT.sources(1) == (TEXT.data, TEXT.data)
+    assert TEXT.sources(1, validation=True) == (TEXT.validation, TEXT.validation)
+    assert TEXT.data != TEXT.validation
+
+
+def test_a_network_that_cannot_be_narrowed_is_divided_by_depth_alone() -> None:
+    model = ModelSettings(name=TEXT.model, input=TEXT.input, classes=TEXT.classes)
+    layered = build_model(model, seed=0, allow_models=None)
+    assert [unit.parameters for unit in layered.layer_units] == [45168, 18960, 18960, 18960, 18960]
+    with pytest.raises(PartitionError, match="Embedding cannot be narrowed"):
+        build_model(msgspec.structs.replace(model, scaling="width"), seed=0, allow_models=None)
+    assert TEXT.compared(SCHEMES) == ("fedavg", "fedavg-full", "depthfl", "reefl", "fedlp-exits", "fedlp-hetero")
 
 
 def test_chooses_the_setting_that_is_best_on_validation_samples_once_all_are_tried() -> None:
@@ -149,7 +168,7 @@ def test_equal_memory_gives_each_tier_the_largest_part_that_fits() -> None:
     assert rounds_of_equal_tasks(depthfl, FASHION_MNIST) == 75
 
 
-@pytest.mark.parametrize("scheme", [scheme for scheme in SCHEMES if scheme not in NOT_IN_MEMORY])
+@pytest.mark.parametrize("scheme", [scheme for scheme in COMPARED if scheme not in NOT_IN_MEMORY])
 def test_every_scheme_with_a_cell_of_equal_memory_has_devices_there(scheme: str) -> None:
     for mix in MIXES:
         shares = experiment(Cell("tricks", scheme, mix, "iid", 1, memory=True), FASHION_MNIST, 1).fleet.depth_mix
@@ -169,7 +188,7 @@ def test_exits_that_nobody_trains_have_no_say() -> None:
     assert answer(Cell("tricks", "fedlp-hetero", "u", "iid", 1), entry, 5) == 0.1
 
 
-@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+@pytest.mark.parametrize("study", [study for study in STUDIES.values() if study.compared(["heterofl-wide"])])
 def test_wide_levels_are_the_widest_that_compute_no_more_than_depths(study: Study) -> None:
     model = ModelSettings(name=study.model, input=study.input, classes=study.classes)
     depths = build_model(model, seed=0).blueprint().costs
