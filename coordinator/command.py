@@ -14,6 +14,7 @@ import typer
 
 from coordinator.config import FleetConfig, load_config
 from coordinator.inbox import InboxItem, StopRequested
+from coordinator.limits import LIMITS
 from coordinator.run_claim import claim, with_weights_digest
 from coordinator.service import Coordinator
 from coordinator.transfer.messenger import last_will
@@ -35,6 +36,7 @@ from fedlp_edge.system.lifecycle import (
     freeze_gc,
     output_may_end,
     own_command,
+    print_error,
 )
 from fedlp_edge.system.log_file import LogFileHandler
 from fedlp_edge.system.printable import plain_log
@@ -83,7 +85,10 @@ def coordinate(
             with output_may_end():
                 print(f"Stopped; nothing is lost. Go on with: {again}")
         raise typer.Exit(EXIT_STOPPED)
-    if load(directory.summary).refused:
+    if short := load(directory.summary).shortcomings:
+        rest = f" and {len(short) - LIMITS.named_devices} more" if len(short) > LIMITS.named_devices else ""
+        again = f"{own_command()} status {directory.path}"
+        print_error(f"not all was done: {'; '.join(short[: LIMITS.named_devices])}{rest} ({again} says why)")
         raise typer.Exit(EXIT_INCOMPLETE)
 
 

@@ -87,7 +87,15 @@ class DeviceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def needs_attention(self) -> bool:
         """Whether people should check the device, since it failed or never contributed."""
-        return self.failed > 0 or self.contributed == 0 or self.state in ("set aside", "unfit")
+        return self.failed > 0 or self.contributed == 0 or self.is_out
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the run ended without the device: it is unfit or set aside, or failed whenever it was asked.
+
+        A device that failed in some rounds and contributed to later ones is none: in a fleet that is an ordinary day.
+        """
+        return self.state in ("set aside", "unfit") or (self.failed > 0 and self.contributed == 0)
 
 
 Purpose = Literal["control", "model", "update", "repeat", "direct", "echo"]
@@ -228,6 +236,18 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     start_weights: StartWeightsReport | None = None
     task: str = "classification"
     metric: str = "accuracy"
+
+    @property
+    def shortcomings(self) -> tuple[str, ...]:
+        """What a run that is over did not do, each in a few words; empty for one that did everything."""
+        depths = [f"depth {entry.depth} has no ONNX file" for entry in self.refused]
+        states = {device.id: device.state for device in self.devices if device.is_out}
+        out = [f"{name} {_OUT.get(state, 'failed in all its rounds')}" for name, state in states.items()]
+        lacking = [name for name, word in self.delivered.items() if word not in ("installed", "received")]
+        return (*depths, *out, *(f"{name} has no final model" for name in lacking))
+
+
+_OUT = {"set aside": "is set aside", "unfit": "is unfit"}
 
 
 def save(summary: Summary, path: Path) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import fedlp_edge
 from coordinator import command
 from fedlp_edge.errors import ConfigError, OperatorError, SettingError
-from fedlp_edge.reporting.summary import Summary, save
+from fedlp_edge.reporting.summary import DeviceOutcome, Summary, save
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED
 from fedlp_edge.worker.jobs import RefusedModel
@@ -29,11 +29,11 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Says how the runs of this test end."""
     monkeypatch.setattr(command, "_configure_log", lambda directory, *, verbose: None)
 
-    def end(*, finished: bool = True, refused: tuple[RefusedModel, ...] = (), error: Exception | None = None) -> None:
+    def end(*, finished: bool = True, error: Exception | None = None, **summary: object) -> None:
         def run(fleet: object, directory: RunDirectory, **options: object) -> bool:
             if error is not None:
                 raise error
-            save(Summary(run="first", fleet="shop", model="mlp", rounds=(), refused=refused), directory.summary)
+            save(Summary(run="first", fleet="shop", model="mlp", rounds=(), **summary), directory.summary)  # type: ignore[arg-type]
             return finished
 
         monkeypatch.setattr(command, "_run", run)
@@ -63,6 +63,34 @@ def test_depth_without_a_file_is_an_exit_code_of_its_own(
     assert call(config, "--out", str(tmp_path / "a")).exit_code == 0  # type: ignore[attr-defined]
     running(refused=(RefusedModel(1, "no such operator"),))
     assert call(config, "--out", str(tmp_path / "b")).exit_code == EXIT_INCOMPLETE  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ({"contributed": 3, "failed": 4, "state": "set aside"}, "pi is set aside"),
+        ({"contributed": 3, "failed": 1, "state": "unfit"}, "pi is unfit"),
+        ({"failed": 2, "state": "resting"}, "pi failed in all its rounds"),
+        ({"contributed": 3, "failed": 1}, ""),
+        ({"contributed": 0}, ""),
+    ],
+)
+def test_run_that_ends_without_a_device_does_not_look_like_a_success(
+    config: Path, tmp_path: Path, running: Callable[..., None], device: dict[str, object], words: str
+) -> None:
+    running(devices=(DeviceOutcome(id="pi", profile="small", **device),))  # type: ignore[arg-type]
+    told = call(config, "--out", str(tmp_path / "run"), "--quiet")
+    assert told.exit_code == (EXIT_INCOMPLETE if words else 0)  # type: ignore[attr-defined]
+    assert told.stderr.partition(" (")[0] == (f"error: not all was done: {words}" if words else "")  # type: ignore[attr-defined]
+
+
+def test_devices_without_a_final_model_are_named_with_the_exit_code(
+    config: Path, tmp_path: Path, running: Callable[..., None]
+) -> None:
+    running(delivered={"a": "installed", "b": "nothing was heard of it", "c": "received"})
+    told = call(config, "--out", str(tmp_path / "run"))
+    assert told.exit_code == EXIT_INCOMPLETE  # type: ignore[attr-defined]
+    assert "error: not all was done: b has no final model (" in told.stderr  # type: ignore[attr-defined]
 
 
 def test_wrong_setting_is_named_with_its_line(config: Path, tmp_path: Path, running: Callable[..., None]) -> None:
