@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from benchmarks.cells import CellStore
@@ -245,6 +246,28 @@ def test_costs_are_what_a_run_will_really_cost(condition: Condition, scheme: str
     assert foreseen.macs == sum(3 * blueprint.costs[d.depth - 1].forward_macs * d.samples for d in parts)
     counted = sum(device.bytes_down + device.bytes_up for device in parts)
     assert foreseen.bytes <= counted <= 1.1 * foreseen.bytes
+
+
+def test_a_shared_exit_is_paid_for_by_every_device_and_answers_for_all_depths(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(1)
+    arrays = {f"x_{split}": drawn.integers(0, 512, (60, 32)) for split in ("train", "test")}
+    arrays |= {f"y_{split}": np.arange(60) % 10 for split in ("train", "test")}
+    np.savez(tmp_path / "texts.npz", **arrays)
+    study = replace(TEXT, data=f"npz:{tmp_path}/texts.npz", devices=5, reported=2, every=1)
+    wanted = experiment(Cell("tricks", "reefl", "u", "iid", 1), study, 2)
+    blueprint = build_model(wanted.model, seed=0, allow_models=None).blueprint()
+    foreseen = total(cost_by_round(wanted, blueprint), 2)
+    with local_engine(workers=1) as engine:
+        summary = simulate(wanted, tmp_path / "run", engine=engine)
+    parts = [device for entry in summary.rounds for device in entry.devices]
+    assert foreseen.macs == sum(3 * blueprint.costs[d.depth - 1].forward_macs * d.samples for d in parts)
+    assert foreseen.bytes <= sum(device.bytes_down + device.bytes_up for device in parts) <= 1.1 * foreseen.bytes
+    last = summary.rounds[-1]
+    assert len(last.coverage["H5"]) == 4
+    for unit, least in (("H5", 1), ("L1", 1), ("L3", 3), ("L5", 5)):
+        assert set(last.coverage[unit]) == {device.id for device in last.devices if device.depth >= least}
+    assert list(last.accuracy) == [1, 2, 3, 4, 5]
+    assert answer(parse_cell("tricks/reefl/u/iid/1"), last, 5) == last.accuracy[5]
 
 
 def test_compute_reports_the_rounds_before_each_budget_is_used_up() -> None:
