@@ -104,6 +104,20 @@ QUICK = Study(
     left_out=FASHION_MNIST.left_out,
 )
 
+CIFAR10 = Study(
+    name="comparison-cifar10",
+    of=", CIFAR-10",
+    pictures="schemes-cifar10",
+    data="cifar10",
+    input=(3, 32, 32),
+    rounds=30,
+    partitions=(SKEWED,),
+    left_out=frozenset({"heterofl", "fedrolex", "fiarse", "depthfl", "scalefl", "reefl"}),
+    equal_memory=False,
+)
+"""Photographs in colour on the network, the fleet and the settings of Fashion-MNIST, with the rivals that came nearest
+there. HeteroFL's wide levels are the same, as a picture of another size changes what all depths compute alike."""
+
 ACTIVITY = StudyOfPersons(
     name="comparison-activity",
     of=", smartwatches",
@@ -144,4 +158,4 @@ TEXT = Study(
 """Languages of short texts, with a transformer and the settings that were found on Fashion-MNIST. HeteroFL and those
 after it narrow chains of convolutions and linear layers, and not attention and norms of tokens."""
 
-STUDIES = {"fashion-mnist": FASHION_MNIST, "activity": ACTIVITY, "text": TEXT}
+STUDIES = {"fashion-mnist": FASHION_MNIST, "cifar10": CIFAR10, "activity": ACTIVITY, "text": TEXT}
