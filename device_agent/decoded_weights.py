@@ -1,7 +1,8 @@
 """This module keeps the weights of a task's manifest as files that a worker can load, whatever they travelled in.
 
 Weights that travelled in float32 are loaded from the cache as they are. Others are decoded once for each version, one
-unit at a time, so that a model never stands in memory as a whole.
+unit at a time, so that a model never stands in memory as a whole. They can be decoded again, so no device waits for its
+disk to keep them: what an earlier process left, which a power cut may have halved, is not used.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class DecodedWeights:
     def __init__(self, cache: BlobCache, directory: Path) -> None:
         self._cache = cache
         self._directory = directory
+        self._written: set[str] = set()
 
     def paths(self, manifest: Sequence[UnitVersion], tensors: Mapping[str, tuple[TensorSpec, ...]]) -> tuple[Path, ...]:
         """Returns a file with float32 values for each version, and removes those of earlier versions.
@@ -44,8 +46,9 @@ class DecodedWeights:
         encoded = {version.digest for version in manifest if version.encoding != "none"}
         if encoded or self._directory.exists():
             make_directory(self._directory)
+            self._written &= encoded
             for path in self._directory.iterdir():
-                if path.name not in encoded:  # half-written ones included
+                if path.name not in self._written:
                     path.unlink()
         return tuple(
             self._cache.path(version.digest)
@@ -57,5 +60,7 @@ class DecodedWeights:
     def _decoded(self, version: UnitVersion, tensors: Sequence[TensorSpec]) -> Path:
         path = self._directory / version.digest
         if not path.exists():
-            pack_file(decode_weights(tensors, mapped(self._cache.path(version.digest)), version.encoding), path)
+            weights = decode_weights(tensors, mapped(self._cache.path(version.digest)), version.encoding)
+            pack_file(weights, path, durable=False)
+            self._written.add(version.digest)
         return path

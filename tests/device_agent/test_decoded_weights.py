@@ -60,6 +60,23 @@ def test_earlier_versions_are_removed_and_known_ones_kept(cache: BlobCache, tmp_
     assert [path.name for path in (tmp_path / "weights").iterdir()] == [second.name]
 
 
+def test_what_an_earlier_process_left_is_decoded_again(cache: BlobCache, tmp_path: Path) -> None:
+    version = arrived(cache, "int8")
+    (path,) = DecodedWeights(cache, tmp_path / "weights").paths([version], {"L1": TENSORS})
+    whole = path.read_bytes()
+    path.write_bytes(b"")  # as a power cut leaves a file that nothing had waited for
+    assert DecodedWeights(cache, tmp_path / "weights").paths([version], {"L1": TENSORS}) == (path,)
+    assert path.read_bytes() == whole
+
+
+def test_no_round_waits_until_a_disk_has_what_can_be_decoded_again(
+    cache: BlobCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = arrived(cache, "int8")
+    monkeypatch.setattr("os.fsync", lambda _: pytest.fail("waited for the disk"))
+    DecodedWeights(cache, tmp_path / "weights").paths([version], {"L1": TENSORS})
+
+
 def test_a_blob_that_is_something_else_is_refused(cache: BlobCache, tmp_path: Path) -> None:
     version = arrived(cache, "int8")
     with pytest.raises(PeerError, match=r"^the weights lack L2.weight$"):
