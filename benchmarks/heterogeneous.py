@@ -10,7 +10,7 @@
     python -m benchmarks.heterogeneous --quick             a small comparison of digits in minutes, printed and drawn
     python -m benchmarks.heterogeneous --study activity    on smartwatches of ten persons, by the same settings
     python -m benchmarks.heterogeneous --study text        with a transformer on texts in ten languages, likewise
-    python -m benchmarks.heterogeneous --study cifar10     on photographs, where CIFAR-10 is at hand, by the same settings
+    python -m benchmarks.heterogeneous --study cifar10     on photographs, where CIFAR-10 is at hand, likewise
 
 A run that was stopped goes on with the first missing cell. ``benchmarks/scheme_cells.py`` has the experiments,
 ``benchmarks/studies.py`` what they are made on.

@@ -68,7 +68,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.planning.device_facts import without_statistics
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import DeviceError, NoCoordinatorError, PeerError, StorageError
+from fedlp_edge.errors import DeviceError, NoCoordinatorError, StorageError
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.probe.host import device_facts, probe_host
 from fedlp_edge.probe.profiles import DeviceProfile
@@ -405,8 +405,6 @@ class Agent:
             return
         try:
             self._trainer.train(effect, self._blueprint[0], effect.until - self._clock())
-        except PeerError as error:
-            self._queue.put(TrainingFailed(effect.fingerprint, "model", f"the weights cannot be read: {error}"))
         except OSError as error:
             self._queue.put(TrainingFailed(effect.fingerprint, "worker", f"the weights: {error.strerror}"))
 
@@ -463,7 +461,7 @@ def _installer_options(
     trusted = TrustedModels(state / "release")
 
     def kept() -> list[Path]:
-        units = [path for name in ("cache", "weights", "downloads") for path in (state / name).glob("*")]
+        units = [path for name in ("cache", "downloads") for path in (state / name).glob("*")]
         return [*units, *versions.directory.glob("versions/*/*.onnx")]
 
     sources = SignedSources(settings.root, settings.identity.device, trusted, kept)

@@ -18,7 +18,6 @@ from pathlib import Path
 import msgspec
 
 from device_agent.blob_cache import BlobCache
-from device_agent.decoded_weights import DecodedWeights
 from device_agent.limits import LIMITS
 from device_agent.outbox import Outbox
 from device_agent.protocol.events import (
@@ -46,7 +45,7 @@ from fedlp_edge.storage.device_values import DeviceValues
 from fedlp_edge.system.directories import empty_directory, make_directory
 from fedlp_edge.wire.concat_buffer import ConcatBuffer, mapped
 from fedlp_edge.wire.error_feedback import ErrorFeedback
-from fedlp_edge.wire.messages import ModelProof, UnitPayload
+from fedlp_edge.wire.messages import ModelProof, UnitPayload, UnitVersion
 from fedlp_edge.wire.packed_scores import packed_scores
 from fedlp_edge.wire.tensors import Array, pack, unpack
 from fedlp_edge.worker.jobs import (
@@ -56,6 +55,7 @@ from fedlp_edge.worker.jobs import (
     Built,
     CheckExport,
     DeviceMeasurement,
+    EncodedUnit,
     Export,
     ExportChecked,
     Exported,
@@ -127,7 +127,6 @@ class Trainer:
         self._worker = worker
         self._cache = cache
         self._outbox = outbox
-        self._weights = DecodedWeights(cache, directory / "weights")
         self._round_task = directory / "work"
         self._device_values = DeviceValues(make_directory(directory / "device_values"))
         self._residuals = DeviceValues(make_directory(directory / "residuals"))
@@ -135,7 +134,8 @@ class Trainer:
         self._held_out = directory / "models" / HELD_OUT
         self._reports = reports
         self._jobs: dict[int, _Submitted] = {}
-        shutil.rmtree(self._round_task, ignore_errors=True)
+        for left in (self._round_task, directory / "weights"):  # earlier versions made the second one
+            shutil.rmtree(left, ignore_errors=True)
         make_directory(self._round_task)
 
     def measure(self, *, again: bool = False) -> None:
@@ -165,13 +165,11 @@ class Trainer:
                 to is sent in time, and counts by the samples that it has seen.
 
         Raises:
-            PeerError: Weights that arrived are not what the task says.
             OSError: The disk is full or fails.
         """
         task = effect.task
         deltas = empty_directory(self._deltas)
         self._cache.keep_only({version.digest for version in task.manifest})
-        weights = self._weights.paths(task.manifest, effect.received)
         owner, values = _values_owner(task.run, task.depth), self._device_values
         before, start = None, None
         if effect.withheld or effect.reuse_since:
@@ -183,7 +181,12 @@ class Trainer:
         job = Train(
             model=model,
             depth=task.depth,
-            state_paths=tuple(map(str, weights)),
+            state_paths=tuple(self._blob(version) for version in task.manifest if version.encoding == "none"),
+            encoded=tuple(
+                EncodedUnit(self._blob(version), version.encoding, effect.received[version.unit])
+                for version in task.manifest
+                if version.encoding != "none"
+            ),
             withheld=effect.withheld,
             withheld_path=str(values.path(owner, task.round)) if effect.withheld else None,
             reused=reused,
@@ -294,6 +297,9 @@ class Trainer:
         paths = part_files(effect, self._deltas, feedback)
         stored.write(task.run, task.round, pack(feedback.residuals))
         return paths
+
+    def _blob(self, version: UnitVersion) -> str:
+        return str(self._cache.path(version.digest))
 
     @property
     def _deltas(self) -> Path:

@@ -56,6 +56,8 @@ _LARGEST_HALF = 65504.0
 _ZERO_OF_INT4 = 8  # what stands for 0 in half a byte; with other encodings it is in the middle of the levels
 _TERNARY_THRESHOLD = 0.75
 
+_Stored = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
+
 
 def encode_weights(tensors: Sequence[TensorSpec], weights: Mapping[str, Array], encoding: BroadcastEncoding) -> bytes:
     """Encodes one unit of a model as bytes, which are a function of the weights alone.
@@ -77,37 +79,47 @@ def encode_weights(tensors: Sequence[TensorSpec], weights: Mapping[str, Array], 
     return compress(whole, encoding) if encoding.endswith(_ZSTD_SUFFIX) else whole
 
 
-def decode_weights(tensors: Sequence[TensorSpec], blob: Blob, encoding: BroadcastEncoding) -> dict[str, Array]:
-    """Decodes one unit; the values are the same on every machine.
+class EncodedWeights:
+    """One unit's weights in the bytes that came, of which one tensor at a time is decoded.
 
     Args:
         tensors: Tensors that the unit must have.
-        blob: What `encode_weights` gave.
+        blob: What `encode_weights` gave; it must not change while this object is in use.
         encoding: Encoding that was asked for.
 
     Raises:
         PeerError: The bytes are not these tensors in this encoding.
     """
-    number_format = encoding.removesuffix(_ZSTD_SUFFIX)
-    if encoding.endswith(_ZSTD_SUFFIX):
-        most = MAX_HEADER_BYTES + 8 * sum(4 * (spec.numel + 1) for spec in tensors)
-        if len(blob) > frame_bounds(most)[1]:
-            raise PeerError(f"a frame of {len(blob)} bytes is longer than these weights can be")
-        blob = decompress(blob, most)
-    header, body = read_header(blob)
-    decoded: dict[str, Array] = {}
-    expected: set[str] = set()
-    for spec in tensors:
-        info = header.get(spec.name)
-        if info is None:
-            raise PeerError(f"the weights lack {spec.name}")
-        expected.add(spec.name)
-        if info.dtype != FLOAT32 and level_count(number_format):
-            expected.add(_SCALES + spec.name)
-        decoded[spec.name] = _widened(spec, header, body, number_format)
-    if unknown := header.keys() - expected:
-        raise PeerError(f"the weights hold an unknown tensor {min(unknown)[:200]!r}")
-    return decoded
+
+    def __init__(self, tensors: Sequence[TensorSpec], blob: Blob, encoding: BroadcastEncoding) -> None:
+        self._number_format = encoding.removesuffix(_ZSTD_SUFFIX)
+        if encoding.endswith(_ZSTD_SUFFIX):
+            most = MAX_HEADER_BYTES + 8 * sum(4 * (spec.numel + 1) for spec in tensors)
+            if len(blob) > frame_bounds(most)[1]:
+                raise PeerError(f"a frame of {len(blob)} bytes is longer than these weights can be")
+            blob = decompress(blob, most)
+        header, body = read_header(blob)
+        self._stored: dict[str, _Stored] = {}
+        expected: set[str] = set()
+        for spec in tensors:
+            stored = self._stored[spec.name] = _stored(spec, header, body, self._number_format)
+            expected |= {spec.name} if stored[1] is None else {spec.name, _SCALES + spec.name}
+        if unknown := header.keys() - expected:
+            raise PeerError(f"the weights hold an unknown tensor {min(unknown)[:200]!r}")
+
+    def read(self, spec: TensorSpec) -> Array:
+        """Decodes one of the unit's tensors, as read-only float32; the values are the same on every machine."""
+        return _wide(spec, *self._stored[spec.name], self._number_format)
+
+
+def decode_weights(tensors: Sequence[TensorSpec], blob: Blob, encoding: BroadcastEncoding) -> dict[str, Array]:
+    """Decodes all tensors of a unit, see `EncodedWeights`.
+
+    Raises:
+        PeerError: The bytes are not these tensors in this encoding.
+    """
+    encoded = EncodedWeights(tensors, blob, encoding)
+    return {spec.name: encoded.read(spec) for spec in tensors}
 
 
 def published_weights(
@@ -211,13 +223,15 @@ def _wide(spec: TensorSpec, stored: npt.NDArray[Any], scales: npt.NDArray[Any] |
     return wide
 
 
-def _widened(spec: TensorSpec, header: Mapping[str, TensorInfo], body: memoryview, number_format: str) -> Array:
-    """Decodes one tensor of a file, whatever the file says."""
-    info = header[spec.name]
+def _stored(spec: TensorSpec, header: Mapping[str, TensorInfo], body: memoryview, number_format: str) -> _Stored:
+    """Returns one tensor of a file as it is stored, whatever the file says, and its scales if it has any."""
+    info = header.get(spec.name)
+    if info is None:
+        raise PeerError(f"the weights lack {spec.name}")
     if info.dtype == FLOAT32:
         if info.shape != spec.shape:
             raise _other(spec, info)
-        return view_any(spec.name, info, body)
+        return view_any(spec.name, info, body), None
     blocks = -(-spec.numel // BLOCK)
     stored_as = {"none": (FLOAT32, spec.shape), "fp16": (FLOAT16, spec.shape), "int8": (INT8, spec.shape)}
     if number_format not in stored_as:
@@ -226,13 +240,13 @@ def _widened(spec: TensorSpec, header: Mapping[str, TensorInfo], body: memoryvie
         raise _other(spec, info)
     stored = view_any(spec.name, info, body)
     if number_format == "fp16":
-        return _wide(spec, stored, None, number_format)
+        return stored, None
     scaled_by = header.get(_SCALES + spec.name)
     count = len(stored) if number_format == "int8" else blocks
     wanted = (FLOAT32 if number_format == "int8" else FLOAT16, (count,))
     if scaled_by is None or (scaled_by.dtype, scaled_by.shape) != wanted:
         raise PeerError(f"the scales of {spec.name} are not those of {number_format}")
-    return _wide(spec, stored, view_any(_SCALES + spec.name, scaled_by, body), number_format)
+    return stored, view_any(_SCALES + spec.name, scaled_by, body)
 
 
 def _other(spec: TensorSpec, info: TensorInfo) -> PeerError:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.blueprint import Blueprint, TensorSpec
 from fedlp_edge.core.device_data import DataFacts, InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.metrics.metric_sums import MetricSums
@@ -20,7 +20,7 @@ from fedlp_edge.core.metrics.task_metrics import accuracies
 from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
 from fedlp_edge.core.model_card import CardEntry, RefusedFile
 from fedlp_edge.core.planning.calibration import Calibration
-from fedlp_edge.core.settings import ComputeMode, ModelSettings, TrainingSettings
+from fedlp_edge.core.settings import BroadcastEncoding, ComputeMode, ModelSettings, TrainingSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport
 from fedlp_edge.core.targets import TargetKind
 
@@ -135,11 +135,26 @@ class Calibrated(Result, frozen=True, kw_only=True):
     torch: str
 
 
+class EncodedUnit(msgspec.Struct, frozen=True):
+    """A file of one unit's weights as they were broadcast.
+
+    Attributes:
+        path: Path of the file.
+        encoding: Encoding of the weights.
+        tensors: Tensors of the unit.
+    """
+
+    path: str
+    encoding: BroadcastEncoding
+    tensors: tuple[TensorSpec, ...]
+
+
 class Train(Job, frozen=True, kw_only=True):
     """This job trains one round and writes the deltas of the sent tensors.
 
     Attributes:
-        state_paths: Files that together hold the exchanged units' values at the start of the round.
+        state_paths: Files that hold the exchanged units' values at the start of the round in float32.
+        encoded: Files that hold those of the other exchanged units.
         withheld: Ids of the units that are withheld after this round, personal heads included.
         withheld_path: File for the withheld values after the round; None if no unit is withheld.
         reused: Ids of the units that start from ``reused_path``: exchanged units instead of the global values, a
@@ -162,6 +177,7 @@ class Train(Job, frozen=True, kw_only=True):
     model: ModelSettings
     depth: int
     state_paths: tuple[str, ...]
+    encoded: tuple[EncodedUnit, ...] = ()
     withheld: tuple[str, ...] = ()
     withheld_path: str | None = None
     reused: tuple[str, ...] = ()

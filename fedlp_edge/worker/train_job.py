@@ -24,6 +24,7 @@ from fedlp_edge.learning.training.fallback import Execution, FailedAttempt, reas
 from fedlp_edge.learning.training.local_round import LocalRound, LocalTask, SendUnit
 from fedlp_edge.learning.zoo.prepared import PreparedModel
 from fedlp_edge.worker.jobs import Train, Trained
+from fedlp_edge.worker.received_state import ReceivedState
 from fedlp_edge.worker.resources import WorkerResources
 
 
@@ -144,7 +145,7 @@ def _local_round(job: Train, prepared: PreparedModel, data: Dataset, resources: 
         prepared,
         data,
         resources.device,
-        global_state=StateFiles(*map(Path, job.state_paths)),
+        global_state=ReceivedState([*map(Path, job.state_paths)], job.encoded),
         device_state=None if job.reused_path is None else StateFiles(Path(job.reused_path)),
         build=lambda seed: resources.models.build(settings, seed),
     )

@@ -20,7 +20,7 @@ from fedlp_edge.core.settings import ModelSettings, TrainingSettings
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.wire.messages import ModelProof, Task, UnitVersion
 from fedlp_edge.wire.tensors import pack_file
-from fedlp_edge.worker.jobs import AnyJob, DeviceMeasurement, Failed, Measure, Train, Trained
+from fedlp_edge.worker.jobs import AnyJob, DeviceMeasurement, EncodedUnit, Failed, Measure, Train, Trained
 from fedlp_edge.worker.process import WorkerDied, WorkerReply
 
 CRASH = "was ended by SIGSEGV"
@@ -64,6 +64,24 @@ def round_one() -> TrainRound:
         chunk_bytes=1000,
     )
     return TrainRound(task, "mark", ("L1",), {}, bytes_down=0, tensors={})
+
+
+def test_weights_are_handed_to_the_worker_as_they_came_and_never_written_again(tmp_path: Path) -> None:
+    (tmp_path / "state" / "weights").mkdir(parents=True)  # of a version that wrote them
+    worker = Worker()
+    trainer = trainer_with(worker, tmp_path)
+    plain, encoded = UnitVersion("L1", "11", 4, 1000), UnitVersion("L2", "22", 5, 1000, "int8")
+    tensors = {"L1": (TensorSpec("L1.w", (1,)),), "L2": (TensorSpec("L2.w", (2, 8)),)}
+    effect = dataclasses.replace(
+        round_one(), task=msgspec.structs.replace(round_one().task, manifest=(plain, encoded)), received=tensors
+    )
+    trainer.train(effect, ModelSettings())
+    (job,) = worker.jobs
+    assert isinstance(job, Train)
+    cache = tmp_path / "state" / "cache"
+    assert job.state_paths == (str(cache / "11"),)
+    assert job.encoded == (EncodedUnit(str(cache / "22"), "int8", tensors["L2"]),)
+    assert not (tmp_path / "state" / "weights").exists()
 
 
 def test_crash_in_a_round_is_repeated_once_in_the_plainest_way(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.seeds import derive
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.probe.profiles import DeviceProfile
+from fedlp_edge.wire.broadcast_encoding import decode_weights
 from fedlp_edge.wire.tensors import pack_file, unpack_file
 from fedlp_edge.worker.jobs import (
     AnyJob,
@@ -159,6 +160,8 @@ class StandIn:
     def _train(self, job: Train) -> Trained:
         self.trainings += 1
         state = {name: value for path in job.state_paths for name, value in unpack_file(Path(path)).items()}
+        for unit in job.encoded:
+            state |= decode_weights(unit.tensors, Path(unit.path).read_bytes(), unit.encoding)
         pull = np.float32(1.0)
         stays: dict[str, np.ndarray] = {}
         reused = unpack_file(Path(job.reused_path)) if job.reused_path else {}

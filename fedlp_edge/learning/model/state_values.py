@@ -6,10 +6,12 @@ there. A simulation reads shared arrays. What is done with the values is the sam
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -64,6 +66,13 @@ class TensorState:
         if value is None or value.shape != shape:
             raise ModelError(f"there is no tensor {name} of {list(shape)}")
         return value
+
+
+def read_only_tensor(array: npt.NDArray[Any]) -> Tensor:
+    """A tensor of the memory of an array, which is only read: it may lie where nobody may write."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)
 
 
 @torch.no_grad()

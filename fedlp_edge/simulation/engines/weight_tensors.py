@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 
 from fedlp_edge.core.algorithm.aggregation import Array
 from fedlp_edge.errors import ModelError
-from fedlp_edge.simulation.shared_memory import AnyArray
+from fedlp_edge.learning.model.state_values import read_only_tensor
 
 
 class ArrayState:
@@ -37,7 +35,7 @@ class ArrayState:
         """
         for arrays in self._arrays:
             if name in arrays:
-                return tensor(leading(arrays[name], shape))
+                return read_only_tensor(leading(arrays[name], shape))
         raise ModelError(f"the arrays lack the tensor {name}")
 
 
@@ -49,10 +47,3 @@ def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
 def leading(value: Array, shape: tuple[int, ...]) -> Array:
     """Returns the leading block of a tensor in the shape of a device's model; usually the whole tensor."""
     return value if value.shape == shape else value[tuple(slice(side) for side in shape)]
-
-
-def tensor(array: AnyArray) -> Tensor:
-    """A tensor of the same memory, which is only read: it may lie where nobody may write."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        return torch.from_numpy(array)

@@ -22,6 +22,7 @@ from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.data.holdout import split_holdout
 from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE
 from fedlp_edge.learning.model.layered import LayeredModel
+from fedlp_edge.learning.model.state_values import read_only_tensor
 from fedlp_edge.learning.tasks.choose_task import make_task
 from fedlp_edge.learning.torch_device import choose_device, make_repeatable
 from fedlp_edge.learning.training.compute_cache import ComputeCache
@@ -54,7 +55,7 @@ from fedlp_edge.simulation.engines.jobs import (
     TrainDevice,
     WorkerSetup,
 )
-from fedlp_edge.simulation.engines.weight_tensors import ArrayState, arrays_of, tensor
+from fedlp_edge.simulation.engines.weight_tensors import ArrayState, arrays_of
 from fedlp_edge.simulation.shared_memory import AnyArray
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.wire.admission import admit_part, check_values
@@ -92,7 +93,7 @@ class SimulationWorker:
             print(note, file=sys.stderr, flush=True)
         make_repeatable(self._device)
         self._train = self._dataset(samples["train/x"], samples["train/y"])
-        self._members = tensor(samples["members"])
+        self._members = read_only_tensor(samples["members"])
         self._starts = samples["starts"]
         # The experiment is the user's own, so the model that it names may run.
         self._whole: LayeredModel = build_untrained(setup.model, setup.seed, allow_models=None)
@@ -218,7 +219,9 @@ class SimulationWorker:
         setup = self._setup
         kind = BUILT_IN_TASKS.get(setup.model.task) or describe_task(DescribeTask(setup.model)).targets
         names = tuple(str(number) for number in range(setup.classes)) if kind == "class" else ()
-        return Dataset.of_tensor(tensor(x), tensor(y), names, setup.scale, setup.mean, setup.std, targets=kind)
+        return Dataset.of_tensor(
+            read_only_tensor(x), read_only_tensor(y), names, setup.scale, setup.mean, setup.std, targets=kind
+        )
 
     def _share(self, number: int) -> tuple[Dataset, Dataset | None]:
         """The samples that one device trains on, and those that it holds out; None if it holds out none."""

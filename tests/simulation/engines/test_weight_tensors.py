@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fedlp_edge.errors import ModelError
-from fedlp_edge.simulation.engines.weight_tensors import ArrayState, arrays_of, leading, tensor
+from fedlp_edge.learning.model.state_values import read_only_tensor
+from fedlp_edge.simulation.engines.weight_tensors import ArrayState, arrays_of, leading
 
 TABLE = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -30,4 +31,4 @@ def test_tensors_and_arrays_share_their_memory() -> None:
     x = torch.zeros(2)
     arrays_of({"x": x})["x"][0] = 5
     assert x.tolist() == [5.0, 0.0]
-    assert tensor(TABLE).data_ptr() == TABLE.ctypes.data
+    assert read_only_tensor(TABLE).data_ptr() == TABLE.ctypes.data
