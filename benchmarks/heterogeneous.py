@@ -24,16 +24,19 @@ import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.cells import CellStore, Result, read_cells, several, write_cells
 from benchmarks.pages import replace_section
+from benchmarks.rivals.dynamic_regularisation import DynamicEngine, DynamicModel
 from benchmarks.scheme_cells import (
     CONDITIONS,
+    DYNAMIC,
     EQUALITIES,
     GLOBAL_MODELS,
     REFERENCE,
@@ -46,6 +49,7 @@ from benchmarks.scheme_cells import (
     deepest_trained,
     experiment,
     parse_cell,
+    population,
     result,
     rounds_for,
     rounds_of_equal_tasks,
@@ -58,6 +62,7 @@ from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.simulation import Experiment, LocalEngine, local_engine, simulate
+from fedlp_edge.simulation.engines.base import Engine
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "accuracy.md"
@@ -213,13 +218,18 @@ def compute(cell: Cell, study: Study, engine: LocalEngine) -> dict[str, object]:
         budget = total(cost_by_round(reference, blueprint_of(reference)), study.rounds)
         rounds = rounds_for(cost_by_round(probe, costs), budget)
     planned = max(rounds.values())
+    used: Engine = engine
+    make_global_model: Callable[..., GlobalModel] = GLOBAL_MODELS.get(cell.scheme, GlobalModel)
+    if cell.scheme == DYNAMIC:
+        used = DynamicEngine(engine)
+        make_global_model = partial(DynamicModel, population=population(probe, costs))
     with tempfile.TemporaryDirectory(prefix="comparison-") as directory:
         for count in sorted(set(rounds.values())):
             summary = simulate(
                 experiment(cell, study, count, planned),
                 Path(directory) / "run",
-                engine=engine,
-                make_global_model=GLOBAL_MODELS.get(cell.scheme, GlobalModel),
+                engine=used,
+                make_global_model=make_global_model,
             )
     macs = total(cost_by_round(probe, costs), planned).macs / planned
     found = result(cell, study, summary, rounds, macs, deepest_trained(probe))

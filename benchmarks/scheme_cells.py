@@ -58,6 +58,10 @@ before a run, where those behind a compression are not."""
 TRICKS = RECIPES["fedlp-plus"]
 """Settings of which every scheme gets those that have nothing to do with which part of a model a device trains."""
 
+DYNAMIC = "depthfl-feddyn"
+"""DepthFL with FedDyn's dynamic regularisation, of ``benchmarks/rivals/dynamic_regularisation.py``, as its authors have
+it."""
+
 RIVALS = (
     "fedavg-full",
     "heterofl",
@@ -65,6 +69,7 @@ RIVALS = (
     "fedrolex",
     "fiarse",
     "depthfl",
+    DYNAMIC,
     "depthfl-large",
     "scalefl",
     "reefl",
@@ -83,6 +88,7 @@ VARIANTS: dict[str, tuple[RecipeName, dict[str, Any]]] = {
     "heterofl-wide": ("heterofl", {"width_ratios": "WIDE"}),
     "fedrolex": ("heterofl", {"width_ratios": "WIDE"}),
     "fiarse": ("inclusivefl", {"name": "benchmarks.rivals.importance_masks:DATA", "exit_heads": "model"}),
+    DYNAMIC: ("depthfl", {}),
     "depthfl-large": ("depthfl", {"exit_heads": "model"}),
     "scalefl": ("inclusivefl", {"name": "benchmarks.rivals.scaled_exits:DATA", "exit_heads": "model"}),
     "reefl": ("inclusivefl", {"name": "benchmarks.rivals.recurrent_exits:text", "exit_heads": "model"}),
@@ -103,10 +109,10 @@ IN_MEMORY: dict[str, dict[str, Any]] = {
 """What of ``[model]`` differs in cells of equal memory: with its large heads, a device of depth 1 of FedLP-Hetero would
 take more memory than the whole model; the wide levels are the widest, in steps of 1/32, that fit."""
 
-NOT_IN_MEMORY = frozenset({UNREACHABLE, "depthfl-large", "fiarse", "scalefl"})
+NOT_IN_MEMORY = frozenset({UNREACHABLE, DYNAMIC, "depthfl-large", "fiarse", "scalefl"})
 """Schemes whose smallest part does not fit the weakest device in cells of equal memory, or whose whole does not fit the
 strongest one, as that of ScaleFL, with 9.5 of 9.2 MB. FIARSE leaves single weights out and keeps all activations, which
-are most of the memory."""
+are most of the memory. With FedDyn, a device keeps what its rounds have changed besides, which was not measured."""
 
 GLOBAL_MODELS: dict[str, type[GlobalModel]] = {"fedrolex": RollingModel, "fiarse": ImportanceModel}
 """Server steps of schemes that have their own."""
@@ -128,7 +134,7 @@ UNDISTILLED: tuple[str, Document] = ("no distillation", {"training": {"objective
 TRAINING = 3
 """Forward passes that a training step counts as: the backward pass computes two products per forward one."""
 
-DISTILLING = frozenset({"depthfl", "depthfl-large"})
+DISTILLING = frozenset({"depthfl", DYNAMIC, "depthfl-large"})
 """Schemes that have the distillation of the recipe ``depthfl``."""
 
 ENSEMBLES = frozenset({*DISTILLING, "scalefl", "fedlp-exits"})
@@ -351,6 +357,13 @@ def cost_by_round(wanted: Experiment, blueprint: Blueprint) -> Iterator[Cost]:
             forward = blueprint.costs[plan.depth - 1].forward_macs
             macs += TRAINING * forward * place.samples * wanted.training.epochs
         yield Cost(nbytes, macs)
+
+
+def population(wanted: Experiment, blueprint: Blueprint) -> int:
+    """The update weights of all devices of an experiment together, of which a round draws some."""
+    pictures = read_simulation_data(wanted.data.train, wanted.data.evaluate)
+    fleet = make_fleet(wanted, blueprint, assign_data(wanted, pictures))
+    return sum(virtual.member.weight for virtual in fleet.values() if virtual.plan.depth)
 
 
 def total(costs: Iterator[Cost], rounds: int) -> Cost:

@@ -14,6 +14,7 @@ from benchmarks.pages import markdown_table
 from benchmarks.paired_differences import PairedDifference
 from benchmarks.scheme_cells import (
     CONDITIONS,
+    DYNAMIC,
     EQUALITIES,
     MIXES,
     NOT_IN_MEMORY,
@@ -56,6 +57,7 @@ TITLES = {
     "fedrolex": "FedRolex, wide levels",
     "fiarse": "FIARSE",
     "depthfl": "DepthFL",
+    DYNAMIC: "DepthFL with FedDyn",
     "depthfl-large": "DepthFL, large heads",
     "scalefl": "ScaleFL",
     "reefl": "ReeFL",
@@ -70,6 +72,7 @@ COLOURS = {
     "fedrolex": "#1f7a3a",
     "fiarse": "#8a8a8a",
     "depthfl": BLUE,
+    DYNAMIC: "#6fa8dc",
     "depthfl-large": "#1d4e9e",
     "scalefl": "#7b4fa3",
     "reefl": "#b07aa1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,10 @@ import pytest
 from benchmarks.cells import CellStore
 from benchmarks.heterogeneous import QUICK_SCHEMES, compute, expected, quick
 from benchmarks.paired_differences import PairedDifference
+from benchmarks.rivals.dynamic_regularisation import DynamicEngine, DynamicModel
 from benchmarks.scheme_cells import (
     CONDITIONS,
+    DYNAMIC,
     MIXES,
     NOT_IN_MEMORY,
     RIVALS,
@@ -31,6 +34,7 @@ from benchmarks.scheme_cells import (
     deepest_trained,
     experiment,
     parse_cell,
+    population,
     rounds_for,
     rounds_of_equal_tasks,
     total,
@@ -279,6 +283,25 @@ def test_compute_reports_the_rounds_before_each_budget_is_used_up() -> None:
     assert rounds["macs"] > rounds["bytes"] > QUICK.reported
     for kind, count in rounds.items():
         assert found["reported"][kind] == [accuracy[str(count - 1)], accuracy[str(count)]]  # type: ignore[index]
+
+
+def test_feddyn_goes_on_where_the_smaller_budget_stopped_it(tmp_path: Path) -> None:
+    cell = Cell("tricks", DYNAMIC, "u", "mixed:0.95", 1)
+    with local_engine(workers=1) as engine:
+        found, without = compute(cell, QUICK, engine), compute(replace(cell, scheme="depthfl"), QUICK, engine)
+        # A budget that both equalities spend in as many rounds does not stop in between.
+        model = build_model(experiment(cell, QUICK, 1).model, seed=0).blueprint()
+        rounds = max(found["rounds"].values())  # type: ignore[attr-defined]
+        summary = simulate(
+            experiment(cell, QUICK, rounds),
+            tmp_path / "run",
+            engine=DynamicEngine(engine),
+            make_global_model=partial(DynamicModel, population=population(experiment(cell, QUICK, 1), model)),
+        )
+    assert summary.final is not None
+    assert len(set(found["rounds"].values())) == 2  # type: ignore[attr-defined]
+    assert found["rounds"] == without["rounds"]
+    assert found["digest"] == summary.final.model_digest != without["digest"]
 
 
 def test_says_what_the_missing_cells_will_take() -> None:

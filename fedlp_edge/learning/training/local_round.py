@@ -97,6 +97,8 @@ class LocalRound:
         device_state: Values that an earlier round left on the device; None if the task reuses no unit.
         build: Function that makes the whole model from a seed; called for personal heads that the device does not have
             yet.
+        anchor: Values that the proximal term pulls exchanged weights towards, all of them; None for those that the
+            round starts from.
 
     Attributes:
         data: Training data.
@@ -115,6 +117,7 @@ class LocalRound:
         global_state: State,
         device_state: State | None,
         build: Callable[[int], nn.Module],
+        anchor: State | None = None,
     ) -> None:
         self._task = task
         self._prepared = prepared
@@ -122,6 +125,7 @@ class LocalRound:
         self._device = device
         self._global_state = global_state
         self._device_state = device_state
+        self._anchor = anchor
         blueprint = prepared.blueprint
         self._exchanged = blueprint.exchanged_by(task.depth)
         self._personal = blueprint.personal_of(task.depth)
@@ -226,7 +230,16 @@ class LocalRound:
             fused=execution.fused,
             budget=None if math.isinf(until) else until - time.perf_counter(),
             task=self._task.learning_task,
+            anchor=self._anchored(),
         )
+
+    def _anchored(self) -> dict[str, Tensor] | None:
+        """Returns what the proximal term pulls weights towards, by name; None for their values at the start."""
+        if self._anchor is None:
+            return None
+        exchanged = [spec for unit in self._exchanged for spec in unit.tensors if spec.trainable]
+        with self._anchor.open() as values:
+            return {spec.name: values.read(spec.name, spec.shape).to(self._device) for spec in exchanged}
 
     def _measure_statistics(self) -> None:
         """Measures statistics of batch norms for the trained weights; those of training are of weights on the move."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +70,7 @@ def train_round(
     fused: bool = True,
     budget: float | None = None,
     task: LearningTask | None = None,
+    anchor: Mapping[str, Tensor] | None = None,
 ) -> TrainingOutcome:
     """Trains a model in place, in one execution; `fallback.trained` tries others if it fails.
 
@@ -89,6 +90,7 @@ def train_round(
         budget: Seconds after which no further batch starts; one batch is always trained. None for no limit. The result
             of a limited round depends on how fast the machine is at that time.
         task: What the model's outputs mean; None for classification.
+        anchor: Values that the proximal term pulls parameters towards, as for `train_steps`.
 
     Raises:
         DataError: There are fewer than two samples, or the augmentation cannot take them.
@@ -105,7 +107,7 @@ def train_round(
     data = data.to(device)
     seed_everything(seed)
     epochs = []
-    with train_steps(model, settings, data.y, mode, trainable, fused=fused, task=task) as step:
+    with train_steps(model, settings, data.y, mode, trainable, fused=fused, task=task, anchor=anchor) as step:
         for number in range(settings.epochs):
             order = batches(epoch_order(labels, settings.balance, seed, number), settings.batch_size)
             samples = data.batches(order, channels_last=mode.channels_last)

@@ -6,7 +6,7 @@ round is done before the first train step.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -96,6 +96,7 @@ def train_steps(
     *,
     fused: bool = True,
     task: LearningTask | None = None,
+    anchor: Mapping[str, Tensor] | None = None,
 ) -> Iterator[TrainStep]:
     """Prepares a model for train steps with fresh optimizer state, and restores flags and layout of its parameters.
 
@@ -107,6 +108,8 @@ def train_steps(
         trainable: Names of the parameters to train; None for all that require a gradient.
         fused: Whether the optimizer may use fused kernels.
         task: What the model's outputs mean; None for classification.
+        anchor: Values that the proximal term pulls parameters towards, by name, on the device of the model; a parameter
+            that is not named is pulled towards the value that it has.
 
     Yields:
         The train step.
@@ -124,9 +127,15 @@ def train_steps(
             label_smoothing=settings.label_smoothing,
             balance=settings.balance,
             task=task,
+            anchor=_anchor_of(model, anchor) if anchor else None,
         )
         micro_batch = settings.memory.micro_batch
         yield TrainStep(model, objective, parameters, optimizer, compute, micro_batch, settings.clip_norm)
+
+
+def _anchor_of(model: nn.Module, anchor: Mapping[str, Tensor]) -> list[Tensor]:
+    """Returns what each parameter that is trained is pulled towards, in the order of the parameters."""
+    return [anchor.get(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 @contextmanager

@@ -81,6 +81,8 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
         counted: Whether the update arrives in time; a late one changes only the device's withheld values.
         residuals: Residuals of the device's last update that counted, as safetensors, empty if there are none; None
             without error feedback.
+        anchor: Values that the proximal term pulls the exchanged weights towards, as safetensors; empty for those that
+            training starts from.
     """
 
     number: int
@@ -101,6 +103,7 @@ class TrainDevice(msgspec.Struct, frozen=True, tag=True):
     reused_values: bytes = b""
     counted: bool = True
     residuals: bytes | None = None
+    anchor: bytes = b""
 
 
 class JudgeDevice(msgspec.Struct, frozen=True, tag=True):

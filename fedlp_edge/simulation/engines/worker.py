@@ -256,6 +256,7 @@ class SimulationWorker:
             global_state=ArrayState(self._constants, self._versions[job.version]),
             device_state=ArrayState(unpack(job.reused_values)) if job.reused else None,
             build=lambda seed: build_untrained(setup.model, seed, allow_models=None),
+            anchor=ArrayState(unpack(task.anchor)) if task and task.anchor else None,
         )
 
     def _count(self, job: TrainDevice, deltas: Mapping[str, Array], samples: int) -> None:

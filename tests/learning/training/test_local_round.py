@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fedlp_edge.core.blueprint import HeadMode, Unit
-from fedlp_edge.core.settings import TrainingSettings
+from fedlp_edge.core.settings import ObjectiveSettings, TrainingSettings
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.model.layered import LayeredModel
@@ -74,6 +75,7 @@ class Device:
         *,
         own: dict[str, Tensor] | None = None,
         global_values: dict[str, Tensor] | None = None,
+        anchor: dict[str, Tensor] | None = None,
     ) -> LocalRound:
         return LocalRound(
             task,
@@ -83,6 +85,7 @@ class Device:
             global_state=TensorState(global_values or GLOBAL),
             device_state=None if own is None else TensorState(own),
             build=lambda seed: two_layers(head=float(seed), head_mode="personal"),
+            anchor=None if anchor is None else TensorState(anchor),
         )
 
     def send(self, unit: Unit, update: dict[str, Tensor]) -> None:
@@ -106,6 +109,17 @@ def test_sends_the_changes_of_weights_unit_by_unit() -> None:
     assert device.sent == {"L1.weight": [[0.5], [-0.5]], "L2.weight": [[0.5, 0.5], [-0.5, -0.5]]}
     assert result.outcome.loss == pytest.approx(0.6931, abs=1e-4)  # ln 2, a guess between two classes
     assert (result.outcome.samples, result.used, result.failed_attempts) == (2, Execution(), ())
+
+
+def test_proximal_term_pulls_towards_an_anchor_and_without_one_to_the_start() -> None:
+    pulled = msgspec.structs.replace(ONE_STEP, objective=ObjectiveSettings(proximal=0.25))
+    device = Device()
+    device.train(task(training=pulled))
+    assert device.sent["L1.weight"] == [[0.5], [-0.5]]
+    anchor = {"L1.weight": torch.tensor([[3.0], [0.0]]), "L2.weight": torch.eye(2)}
+    device.train(task(training=pulled), anchor=anchor)
+    # The gradients (-1/2, 1/2) and 1/4 of what lies between (1, 1) and (3, 0).
+    assert device.sent == {"L1.weight": [[1.0], [-0.75]], "L2.weight": [[0.5, 0.5], [-0.5, -0.5]]}
 
 
 def test_sends_what_is_asked_for_alone_and_never_a_constant() -> None:

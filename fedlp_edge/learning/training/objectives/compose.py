@@ -108,6 +108,7 @@ def make_objective(
     label_smoothing: float = 0.0,
     balance: Balance = "none",
     task: LearningTask | None = None,
+    anchor: Sequence[Tensor] | None = None,
 ) -> Objective:
     """Returns the objective of one device in one round.
 
@@ -118,8 +119,9 @@ def make_objective(
         label_smoothing: Share of a label's weight that all classes get in equal parts.
         balance: With ``weights``, samples are weighed by the inverse frequency of their class.
         task: What the outputs mean; None for classification.
+        anchor: Values that the proximal term pulls the parameters towards, one for each; None for those that they have.
     """
-    proximal = Proximal(settings.proximal, parameters) if settings.proximal and parameters else None
+    proximal = Proximal(settings.proximal, parameters, anchor) if settings.proximal and parameters else None
     if not (task is None or isinstance(task, Classification)):
         return TaskObjective(task, proximal)
     return LocalObjective(

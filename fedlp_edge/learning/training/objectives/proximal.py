@@ -1,7 +1,9 @@
 """Implements the proximal term of FedProx, which keeps the weights of a device near those at the start of the round.
 
 Li et al., "Federated Optimization in Heterogeneous Networks", arXiv 1812.06127, equation 2: the local objective has the
-additional term ``mu / 2 ||w - w_0||^2``, with w_0 the weights at the start of the round.
+additional term ``mu / 2 ||w - w_0||^2``, with w_0 the weights at the start of the round. FedDyn (Acar et al., arXiv
+2111.04263, equation 1) pulls towards other weights: its ``-<h, w> + alpha / 2 ||w - w_0||^2`` is, but for a constant,
+``alpha / 2 ||w - (w_0 + h / alpha)||^2``.
 """
 
 from __future__ import annotations
@@ -19,12 +21,17 @@ class Proximal:
     Args:
         mu: Factor.
         parameters: Parameters with their values w_0, which are copied.
+        anchor: Values in the place of w_0, one for each parameter, in its shape; None for w_0.
     """
 
-    def __init__(self, mu: float, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(self, mu: float, parameters: Sequence[nn.Parameter], anchor: Sequence[Tensor] | None = None) -> None:
         self._mu = mu
         self._parameters = list(parameters)
-        self._start = [parameter.detach().clone() for parameter in parameters]
+        self._start = [
+            # As the parameter lies in memory, which for channels-last is not how it arrives.
+            torch.empty_like(parameter, requires_grad=False).copy_(value.detach())
+            for parameter, value in zip(parameters, parameters if anchor is None else anchor, strict=True)
+        ]
 
     def __call__(self) -> Tensor:
         """Returns ``mu / 2 ||w - w_0||^2`` for the present weights w, a scalar with the gradient ``mu (w - w_0)``."""
