@@ -86,8 +86,9 @@ class StudyOfPersons(Study):
         return f"{self.data}&only={','.join(trained)}", f"{self.data}&only={','.join(judged)}"
 
 
-PICTURES_ALONE = frozenset({"heterofl", "fedrolex", "fiarse", "depthfl-large", "scalefl"})
-"""Schemes that need the network for pictures: its large heads, channels enough for narrow levels, or all of it."""
+PICTURES_ALONE = frozenset({"heterofl", "fedrolex", "fiarse", "depthfl-feddyn", "depthfl-large", "scalefl"})
+"""Schemes that need the network for pictures: its large heads, channels enough for narrow levels, or all of it. FedDyn
+needs none of that and was tried there alone."""
 
 FASHION_MNIST = Study(rounds=30, left_out=frozenset({"reefl"}))
 """Of pictures there is no transformer, whose class token ReeFL reads."""
