@@ -143,7 +143,8 @@ class RunLoop:
 
     def _start(self) -> None:
         config, blueprint = self._context.config, self._context.blueprint
-        again = self._commit.history.last is not None or self._context.journal.unfinished_round() is not None
+        history = self._commit.history
+        again = history.last is not None or self._context.journal.unfinished_round() is not None
         self._goes_on = again
         self._context.emit(
             events.RunStarted(
@@ -153,11 +154,12 @@ class RunLoop:
                 model=config.model.name,
                 depths=blueprint.full_depth,
                 parameters=blueprint.costs[-1].parameters,
-                rounds=config.rounds.count,
+                # A run that has learned enough ends before its number of rounds.
+                rounds=history.committed if history.judged.over else config.rounds.count,
                 resumed_at=self._rounds.round if again else None,
                 remark=self._context.remark,
                 start_weights=self._context.start_weights.line if self._context.start_weights else "",
-                metric=self._commit.history.judged.metric,
+                metric=history.judged.metric,
             )
         )
         for branch in ("device", "up", "upload"):

@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 from coordinator.config import ExportSettings
 from fedlp_edge.core.model_digest import model_digest
 from fedlp_edge.core.settings import EvaluationSettings
-from fedlp_edge.reporting.events import RunFinished
+from fedlp_edge.reporting.events import RunFinished, RunStarted
+from fedlp_edge.reporting.progress import where_to_go_on
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Evaluate, Evaluated, Export
 from tests.fleets.standin import StandIn
@@ -90,3 +91,13 @@ def test_finished_run_goes_on_with_more_patience(tmp_path: Path) -> None:
     assert summary.final == unbroken.final
     stored = made.run / "checkpoints" / "round-00005.safetensors"
     assert summary.final.model_digest == model_digest(load_file(stored))
+
+
+def test_run_that_had_enough_goes_on_after_its_last_round(tmp_path: Path) -> None:
+    made = fleet(tmp_path)
+    run(made)
+    made.hand_out = True
+    run(made)
+    began = [event for event in made.events if isinstance(event, RunStarted)]
+    assert [(event.rounds, event.resumed_at) for event in began] == [(5, None), (4, 5)]
+    assert where_to_go_on(began[1]) == "after round 4, the last"
