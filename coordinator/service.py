@@ -26,10 +26,7 @@ from coordinator.run_loop import RunLoop
 from coordinator.run_parts import assemble
 from coordinator.topic_claim import TopicClaimedError, claimed_by
 from coordinator.transfer.messenger import ControlMessenger
-from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.start_weights import StartWeightsReport
-from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import (
     DataError,
     FreezeError,
@@ -160,7 +157,8 @@ class Coordinator:
         """Builds the model, and the context that all parts of the run share."""
         config = self._config
         checkpoints = Checkpoints(self._directory.checkpoints, config.rounds.keep_checkpoints)
-        blueprint, test_data, targets = _build_model(config, journal, checkpoints, self._directory, self._worker)
+        built = _build_model(config, journal, checkpoints, self._directory, self._worker)
+        blueprint = built.blueprint
         begun = any(journal.summaries())
         doubt = "" if begun else try_export(config, blueprint, self._directory, self._worker)
         context = RunContext(
@@ -174,12 +172,12 @@ class Coordinator:
             emit=self._emit,
             clock=self._clock,
             start_weights=_start_weights_report(self._directory),
-            remark="; ".join(filter(None, (blueprint.remark, doubt))),
+            remark="; ".join(filter(None, (blueprint.remark, *built.warnings, doubt))),
         )
         # Before the first round they were agreed, and a single device may come for its final model.
         wanted = 1 if begun else config.rounds.min_devices
         model = config.model.without_weights
-        return context, FleetClasses(model, blueprint, journal, test_data, wanted, self._clock, targets)
+        return context, FleetClasses(model, blueprint, journal, built.data, wanted, self._clock, built.targets)
 
 
 def _start_weights_report(directory: RunDirectory) -> StartWeightsReport | None:
@@ -198,7 +196,7 @@ def _build_model(
     checkpoints: Checkpoints,
     directory: RunDirectory,
     worker: WorkerProcess,
-) -> tuple[Blueprint, DataFacts | None, TargetKind | None]:
+) -> Built:
     """Builds the model, and tries it on the test data before any device is asked for anything.
 
     Raises:
@@ -239,4 +237,4 @@ def _build_model(
             log.warning("%s: %s", evaluate, built.remarks)
     else:
         worker.stop()  # without data there is nothing to evaluate or export, and torch is large
-    return built.blueprint, built.data, built.targets
+    return built

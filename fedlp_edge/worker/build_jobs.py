@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -20,8 +23,10 @@ from fedlp_edge.learning.profiling.throughput import training_macs_per_second
 from fedlp_edge.learning.zoo.built_in import BUILT_IN
 from fedlp_edge.learning.zoo.prepared import state_names
 from fedlp_edge.learning.zoo.weight_loading import start_from
-from fedlp_edge.worker.jobs import Build, Built, Calibrate, Calibrated, DeviceMeasurement, Measure
+from fedlp_edge.worker.jobs import Build, Built, Calibrate, Calibrated, DeviceMeasurement, Measure, reason_line
 from fedlp_edge.worker.resources import WorkerResources
+
+log = logging.getLogger("fedlp.learning")
 
 
 def build(job: Build, resources: WorkerResources) -> Built:
@@ -30,7 +35,8 @@ def build(job: Build, resources: WorkerResources) -> Built:
     if job.steps:
         _ = resources.device  # the first steps of this process are not the model's
         meter.start()
-    model, blueprint = resources.models.new_model(job.model.without_names, job.seed)
+    with _said_of_the_model() as warnings:
+        model, blueprint = resources.models.new_model(job.model.without_names, job.seed)
     if job.steps and job.model.name not in BUILT_IN:
         blueprint = msgspec.structs.replace(blueprint, building=_build_cost(meter, model))
     data = resources.load_for(job.model, blueprint, job.data, job.split) if job.data else None
@@ -51,7 +57,25 @@ def build(job: Build, resources: WorkerResources) -> Built:
         samples=0 if data is None else len(data),
         data=None if data is None else data.facts(),
         remarks="" if data is None else data.remarks,
+        warnings=tuple(warnings),
     )
+
+
+@contextmanager
+def _said_of_the_model() -> Iterator[list[str]]:
+    """Yields a list that gets what is warned of while a model is built and split."""
+    lines: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(reason_line(record.getMessage()))
+
+    listener = Listener(logging.WARNING)
+    log.addHandler(listener)
+    try:
+        yield lines
+    finally:
+        log.removeHandler(listener)
 
 
 def measure(job: Measure, resources: WorkerResources) -> DeviceMeasurement:

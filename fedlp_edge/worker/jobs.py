@@ -60,6 +60,7 @@ class Built(Result, frozen=True, kw_only=True):
         remarks: Line on unused contents of the data's source; empty if there are none.
         start_weights: Report on what was taken of the start weights; None if the job names none.
         targets: Kind of the targets that a task of the user's own learns; None for a task that FedLP Edge contains.
+        warnings: Lines on what people should know of the model, such as what it computes that layers do not.
     """
 
     blueprint: Blueprint
@@ -68,6 +69,7 @@ class Built(Result, frozen=True, kw_only=True):
     samples: int = 0
     data: DataFacts | None = None
     remarks: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class Measure(Job, frozen=True, kw_only=True):

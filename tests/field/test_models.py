@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -314,7 +315,7 @@ TRAINED: dict[str, tuple[Make, tuple[int, ...]]] = {
 }
 
 REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
-    "several results": (Answers, PICTURE, "returns a dict and not one tensor of logits"),
+    "several results": (Answers, PICTURE, "returns a dict (classes, probabilities) and not one tensor of logits"),
     "packed": (PackedWords, TOKENS, "packs sequences by their lengths"),
     "script": (lambda: torch.jit.script(Cnn()), PICTURE, "is TorchScript"),
     "half precision": (lambda: Cnn().half(), PICTURE, "call model.float() first"),
@@ -478,3 +479,48 @@ class Guarded(Cnn):
 def test_refusal_of_a_decision_by_values_names_the_line() -> None:
     with pytest.raises(PartitionError, match=r"decides by the values of tensors \(test_models\.py, line \d+\)"):
         split(Guarded, PICTURE)
+
+
+class Carries(nn.Module):
+    """Goes on in a batch where the last one ended, as in examples of forecasts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.out = nn.Linear(8, 12), nn.GRU(12, 12, batch_first=True), nn.Linear(12, CLASSES)
+        self.state: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(x)
+        state = self.state if self.state is not None and self.state.shape[1] == len(x) else None
+        x, state = self.two(x, state)
+        self.state = state.detach()
+        return self.out(x[:, -1])  # type: ignore[no-any-return]
+
+
+def test_state_that_a_model_carries_from_batch_to_batch_is_named_and_not_kept(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = split(Carries, SEQUENCE)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line == (
+        'Carries keeps "state" from one batch to the next and answers by it, though samples come in any order; its '
+        "layers and exported files start every batch anew"
+    )
+    x = samples(SEQUENCE).batch(slice(0, 4))[0]
+    model.eval()
+    assert torch.equal(model(x), model(x))
+
+
+def test_what_a_model_keeps_for_a_look_at_it_is_no_state(caplog: pytest.LogCaptureFixture) -> None:
+    split(KeepsWhatItComputed, PICTURE)
+    assert not caplog.records
+
+
+class Named(Cnn):
+    def forward(self, x: Tensor) -> Tensor:
+        return OrderedDict(out=super().forward(x), aux=x)  # type: ignore[return-value]
+
+
+def test_parts_of_an_output_are_named() -> None:
+    with pytest.raises(PartitionError, match=r"returns a OrderedDict \(out, aux\) and not one tensor of logits"):
+        split(Named, PICTURE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,22 @@ def test_changed_samples_are_read_again_when_it_is_asked_for(tmp_path: Path, res
     write_samples(path, (1.0, -2.0, 3.0, 4.0))
     assert measure(Measure(data=data, seconds=0.0), resources).samples == 2
     assert measure(Measure(data=data, seconds=0.0, reload=True), resources).samples == 4
+
+
+def test_what_is_warned_of_while_a_model_is_built_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "counting.py").write_text(
+        "from torch import nn\n"
+        "class Counts(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.one, self.two, self.calls = nn.Linear(2, 3), nn.Linear(3, 2), 0\n"
+        "    def forward(self, x):\n"
+        "        self.calls += 1\n"
+        "        return self.two(self.one(x).relu())\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    model = ModelSettings(name="counting:Counts", input=(2,), classes=2)
+    allowed = WorkerResources(WorkerOptions(device="cpu", allow_models=(model.name,)))
+    [line] = build(Build(model=model), allowed).warnings
+    assert 'the forward of Counts changes "calls" as it runs' in line

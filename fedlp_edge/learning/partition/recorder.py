@@ -18,7 +18,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -76,6 +76,8 @@ class Recording:
         output: Node that computes the logits.
         logits: Logits of the recorded batch, [B, classes].
         changed: Names, below the holder, of plain numbers that the forward has changed and that the graph keeps.
+        carried: Names, below the holder, of tensors that the forward keeps outside the model's state and that change
+            the answer to the next batch.
     """
 
     graph: torch.fx.Graph
@@ -83,6 +85,7 @@ class Recording:
     output: torch.fx.Node
     logits: Tensor
     changed: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
 
 
 def record(
@@ -120,12 +123,36 @@ def record(
         torch.autograd.graph.saved_tensors_hooks(lambda _: None, _no_backward),
         _compiling(as_compiled),
     ):
-        before = _numbers(shadow)
+        before, held = _numbers(shadow), _kept_tensors(shadow)
         recording = recorder.run(training)
     within = tuple(f"{name}." for name in whole)
     after = {name: value for name, value in _numbers(shadow).items() if not name.startswith(within)}
     recording.changed = tuple(name for name, value in after.items() if name in before and before[name] != value)
+    kept = tuple(name for name, ids in _kept_tensors(shadow).items() if held.get(name) != ids)
+    if kept and not training and _answers_otherwise(shadow, x.detach(), recording.logits):
+        recording.carried = kept
     return recording
+
+
+def _kept_tensors(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Returns the identities of the tensors that modules hold in attributes and buffers, by dotted names."""
+    return {
+        f"{name}.{key}": tuple(id(tensor) for tensor in tensors_in(value))
+        for name, module in model.named_modules(prefix=ROOT)
+        for key, value in {**vars(module), **module._buffers}.items()
+        if not key.startswith("_")
+    }
+
+
+def _answers_otherwise(model: nn.Module, x: Tensor, logits: Tensor) -> bool:
+    """Whether a model answers a batch otherwise when it gets it a second time."""
+    torch.manual_seed(0)
+    try:
+        with torch.no_grad():
+            again = _logits(model(x), model, auxiliary=False)
+    except Exception:  # A user's forward may raise anything; the first pass has shown what is to be recorded.
+        return False
+    return again.shape != logits.shape or not torch.allclose(again, logits, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
 def _numbers(model: nn.Module) -> dict[str, float]:
@@ -403,7 +430,10 @@ def _logits(value: Any, model: nn.Module, *, auxiliary: bool) -> Tensor:
         result = result[0]
     if isinstance(result, Tensor):
         return result
+    parts = [field.name for field in fields(result)] if is_dataclass(result) else getattr(result, "_fields", ())
+    parts = list(result) if isinstance(result, Mapping) else parts
+    of = f" ({', '.join(map(str, parts))})" if parts else ""
     raise PartitionError(
-        f"{type(model).__name__} returns a {type(result).__name__} and not one tensor of logits [batch, classes]; "
-        "wrap it in a module that returns the logits alone"
+        f"{type(model).__name__} returns a {type(result).__name__}{of} and not one tensor of logits [batch, classes]; "
+        "wrap it in a module that returns the logits alone, or call them logits"
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import logging
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -106,6 +106,15 @@ def trace(model: nn.Module, sample: Tensor) -> Traced:
                 "computes, pass the model as a list of blocks, which keep their own code",
                 _name(model),
                 listed([name.removeprefix(f"{ROOT}.") for name in training.changed]),
+            )
+        if evaluation.carried:
+            log.warning(
+                "%s keeps %s from one batch to the next and answers by it, though samples come in any order; %s",
+                _name(model),
+                listed([name.removeprefix(f"{ROOT}.") for name in evaluation.carried]),
+                "set it anew in every forward, since exported files do not keep it"
+                if session.calls_whole(evaluation.carried)
+                else "its layers and exported files start every batch anew",
             )
         return _Assembly(model, two, evaluation, modes, batches).traced()
 
@@ -200,6 +209,10 @@ class _RecordingSession:
             self._whole |= comparison.blamed
             raise _RetraceError
         return comparison
+
+    def calls_whole(self, names: Iterable[str]) -> bool:
+        """Whether some of these names are inside of submodules that are called as modules, with all that they keep."""
+        return any(name.startswith(f"{whole}.") for name in names for whole in self._whole)
 
     def _alike(self, name: str) -> set[str]:
         """Returns the names of all modules of the class of this one: they cannot be recorded either."""
