@@ -13,10 +13,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
 from fedlp_edge.core.algorithm.plausibility import squared_norm
@@ -25,7 +26,7 @@ from fedlp_edge.core.device_scores import HeldOutScores, problem_of
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import PeerError, RejectedUpdateError
 from fedlp_edge.wire import compression
-from fedlp_edge.wire.broadcast_encoding import decode_weights
+from fedlp_edge.wire.broadcast_encoding import EncodedWeights
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import Offer, UnitVersion
 from fedlp_edge.wire.packed_scores import PackedScores, unpacked_scores
@@ -283,17 +284,17 @@ def max_unit_bytes(unit: Unit) -> int:
     return compression.frame_bounds(_size_bounds(unit.tensors, "none")[1] + _header_bound(unit.tensors))[1]
 
 
-def admit_unit(unit: Unit, version: UnitVersion, blob: Blob, *, verified: bool = False) -> dict[str, Array]:
-    """Checks and decodes the values of a unit that a device has downloaded.
+def admit_unit(unit: Unit, version: UnitVersion, blob: Blob, *, verified: bool = False) -> EncodedWeights:
+    """Checks the values of a unit that a device has downloaded, of integers without decoding them.
 
     Args:
         unit: Unit of the device's own blueprint.
         version: Version that the coordinator announced.
-        blob: Bytes of the unit, which must not change while the arrays are in use.
+        blob: Bytes of the unit, which must not change while the result is in use.
         verified: Whether the caller has just verified the blob's digest.
 
     Returns:
-        All tensors of the unit by name, read-only; of weights in float32 they are views of ``blob``.
+        The unit's weights, in the bytes of ``blob``.
 
     Raises:
         PeerError: Unit, size or digest differ from the version; names, shapes or types differ from the unit; or a
@@ -307,12 +308,13 @@ def admit_unit(unit: Unit, version: UnitVersion, blob: Blob, *, verified: bool =
     if not verified and digest_of(whole) != version.digest:
         raise PeerError(f"{unit.id} does not have the digest that was announced")
     try:
-        values = decode_weights(unit.tensors, whole, version.encoding)
+        weights = EncodedWeights(unit.tensors, whole, version.encoding)
     except PeerError as error:
         raise PeerError(f"{unit.id}: {error}") from None
     for spec in unit.tensors:
-        _check_values(spec, values[spec.name], math.inf)
-    return values
+        if spec.kind != "constant":
+            _check_bounds(spec, *weights.bounds(spec), math.inf)
+    return weights
 
 
 def _decode(
@@ -350,9 +352,10 @@ def _decode(
     for spec in expected:
         with np.errstate(over="ignore", invalid="ignore"):
             stored = compression.unpacked(view_any(spec.name, header[spec.name], body), spec, encoding)
-            array = compression.widen(stored, scale_of.get(spec.name))
-        _check_values(spec, array, max_value)
-        into[spec.name] = array
+            scale = scale_of.get(spec.name)
+            # Integers of one scale are in the order of the values that they lead to, and far quicker to go through.
+            _check_values(spec, stored, max_value, 1.0 if scale is None else scale)
+            into[spec.name] = compression.widen(stored, scale)
 
 
 def _check_type(spec: TensorSpec, info: TensorInfo, allowed: tuple[str, ...], shape: tuple[int, ...]) -> None:
@@ -365,15 +368,21 @@ def _check_type(spec: TensorSpec, info: TensorInfo, allowed: tuple[str, ...], sh
         _refuse(RejectionReason.SHAPE, f"{spec.name} has {info.nbytes} bytes, not {nbytes}")
 
 
-def _check_values(spec: TensorSpec, array: Array, max_value: float) -> None:
+def _check_values(spec: TensorSpec, array: npt.NDArray[Any], max_value: float, scale: float | np.float32 = 1.0) -> None:
     """Checks that a delta is finite and within the limit, and that a statistic is finite and in its domain.
+
+    What is checked is ``array`` times ``scale``.
 
     Constants are not checked, since a model may hold infinities in them (in an attention mask).
     """
     if not array.size or spec.kind == "constant":
         return
     # Minimum and maximum are NaN if any element is NaN, and need no temporary array.
-    low, high = float(array.min()), float(array.max())
+    ends = np.array([array.min(), array.max()], dtype=np.float32) * np.float32(scale)
+    _check_bounds(spec, float(ends.min()), float(ends.max()), max_value)
+
+
+def _check_bounds(spec: TensorSpec, low: float, high: float, max_value: float) -> None:
     if not (math.isfinite(low) and math.isfinite(high)):
         _refuse(RejectionReason.NOT_FINITE, f"{spec.name} holds a value that is not finite")
     if spec.least is not None and low < spec.least:

@@ -111,6 +111,24 @@ class EncodedWeights:
         """Decodes one of the unit's tensors, as read-only float32; the values are the same on every machine."""
         return _wide(spec, *self._stored[spec.name], self._number_format)
 
+    def bounds(self, spec: TensorSpec) -> tuple[float, float]:
+        """Returns two numbers between which all values of a tensor are; of integers, without decoding them.
+
+        Returns:
+            The smallest and the largest value, or the largest magnitude that integers and scales allow, with both
+            signs; NaN if any value is, and 0 for a tensor of no values.
+        """
+        stored, scales = self._stored[spec.name]
+        if not stored.size:
+            return 0.0, 0.0
+        low, high = float(stored.min()), float(stored.max())
+        if scales is None:
+            return low, high
+        levels = max(-low, high) if stored.dtype == np.int8 else level_count(self._number_format) // 2 + 1
+        with np.errstate(over="ignore"):
+            largest = float(np.abs(scales).max().astype(np.float32) * np.float32(levels))
+        return -largest, largest
+
 
 def decode_weights(tensors: Sequence[TensorSpec], blob: Blob, encoding: BroadcastEncoding) -> dict[str, Array]:
     """Decodes all tensors of a unit, see `EncodedWeights`.

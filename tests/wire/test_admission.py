@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
 from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.errors import RejectedUpdateError
-from fedlp_edge.wire.admission import Admission, AdmissionLimits, admit_scores, admit_unit, max_unit_bytes
+from fedlp_edge.wire.admission import Admission, AdmissionLimits, admit_part, admit_scores, admit_unit, max_unit_bytes
 from fedlp_edge.wire.packed_scores import PackedArray, PackedScores, packed_scores
 from fedlp_edge.wire.tensors import pack
 
@@ -85,12 +86,13 @@ def test_limits_never_exceed_what_the_exact_sum_can_hold() -> None:
         AdmissionLimits(max_value=2 * MAX_ABS_DELTA)
 
 
-def test_admit_unit_returns_all_tensors_of_the_unit() -> None:
+def test_admit_unit_returns_the_weights_of_the_unit() -> None:
     unit = BLUEPRINT.by_id["L1"]
     blob = pack({"a.bias": delta("a.bias", 1e30), "a.weight": delta("a.weight")})
 
     assert len(blob) <= max_unit_bytes(unit)
-    assert admit_unit(unit, version("L1", blob), blob)["a.bias"].tolist() == [np.float32(1e30)] * 2
+    (bias,) = (tensor for tensor in unit.tensors if tensor.name == "a.bias")
+    assert admit_unit(unit, version("L1", blob), blob).read(bias).tolist() == [np.float32(1e30)] * 2
 
 
 def test_admit_takes_a_statistic_of_any_size_and_none_out_of_its_domain() -> None:
@@ -134,3 +136,27 @@ def test_refuses_an_offer_with_scores_that_cannot_be(impossible: dict[int, Packe
     with pytest.raises(RejectedUpdateError, match=words) as refused:
         ADMISSION.check_offer(offer, DEVICE, expectation())
     assert refused.value.reason == "scores"
+
+
+@pytest.mark.parametrize(
+    ("levels", "scale", "reason"),
+    [
+        ([-2, 1], 2.0**19, None),
+        ([-2, 1], 2.0**19 + 1, "value"),
+        ([-2, 1], -(2.0**19), None),
+        ([0, 0], np.nan, "not-finite"),
+        ([0, 1], np.inf, "not-finite"),
+    ],
+)
+def test_integers_are_judged_by_the_values_that_they_lead_to(
+    levels: list[int], scale: float, reason: str | None
+) -> None:
+    unit, bias = BLUEPRINT.by_id["L1"], BLUEPRINT.by_id["L1"].tensors[-1:]
+    blob = save({bias[0].name: np.array(levels, np.int8), "scales": np.array([scale], np.float32)})
+    if reason is None:
+        admitted = admit_part(unit, bias, blob, "int8")
+        assert admitted[bias[0].name].tolist() == [level * scale for level in levels]
+        return
+    with pytest.raises(RejectedUpdateError) as refused:
+        admit_part(unit, bias, blob, "int8")
+    assert refused.value.reason == reason

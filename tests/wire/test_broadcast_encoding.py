@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
+from safetensors.numpy import save
 
 from fedlp_edge.core.blueprint import TensorSpec
 from fedlp_edge.core.settings import BROADCAST_ENCODINGS, BroadcastEncoding
 from fedlp_edge.errors import PeerError
-from fedlp_edge.wire.broadcast_encoding import decode_weights, encode_weights, published_weights
+from fedlp_edge.wire.broadcast_encoding import EncodedWeights, decode_weights, encode_weights, published_weights
 
 ENCODINGS: tuple[BroadcastEncoding, ...] = (*BROADCAST_ENCODINGS, "levels:5", "levels:33+zstd")
 WEIGHT = TensorSpec("L1.weight", (2, 8))
@@ -126,3 +127,21 @@ def test_an_encoding_that_was_not_asked_for_is_refused() -> None:
         decode_weights(UNIT, encode_weights(UNIT, VALUES, "int8"), "fp16")
     with pytest.raises(PeerError, match="zstandard"):
         decode_weights(UNIT, encode_weights(UNIT, VALUES, "int8"), "int8+zstd")
+
+
+@pytest.mark.parametrize("encoding", ["none", "fp16", "int8", "int4", "int2", "levels:5", "int8+zstd"])
+def test_bounds_hold_all_values_and_are_nearly_the_largest(encoding: BroadcastEncoding) -> None:
+    (spec,) = tensors = (TensorSpec("L1.weight", (2, 32)),)
+    weights = {"L1.weight": np.linspace(-3, 5, 64, dtype=np.float32).reshape(2, 32)}
+    encoded = EncodedWeights(tensors, encode_weights(tensors, weights, encoding), encoding)
+    values, (low, high) = encoded.read(spec), encoded.bounds(spec)
+    assert low <= values.min()
+    assert values.max() <= high <= 2 * np.abs(values).max()
+
+
+def test_bounds_of_what_is_no_number_are_none() -> None:
+    (spec,) = tensors = (TensorSpec("L1.weight", (2, 8)),)
+    blob = save({"L1.weight": np.ones((2, 8), np.int8), "scales/L1.weight": np.array([1, np.nan], np.float32)})
+    assert np.isnan(EncodedWeights(tensors, blob, "int8").bounds(spec)).all()
+    blob = save({"L1.weight": np.full((2, 8), 127, np.int8), "scales/L1.weight": np.array([1, 3e38], np.float32)})
+    assert EncodedWeights(tensors, blob, "int8").bounds(spec) == (-np.inf, np.inf)
