@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.rivals.importance_masks import MaskedLinear
+from benchmarks.rivals.recurrent_exits import RecurrentSubmodel, SharedExit, recurrent_exits
 from benchmarks.rivals.rolling_window import RollingModel
 from benchmarks.rivals.scaled_exits import SelfDistilled
 from fedlp_edge.core.algorithm import server
@@ -146,6 +147,70 @@ def test_fiarse_trains_the_largest_weights_through_their_mask() -> None:
     assert gradient(masked.weight).flatten().tolist() == pytest.approx([1.4444444, 0, 0, 14.8], abs=1e-6)
     assert masked.bias is not None
     assert gradient(masked.bias).tolist() == pytest.approx([1.5, 0], abs=1e-6)
+
+
+class Mixing(nn.Module):
+    """A layer that adds half of the token before to each."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.roll(1, 1) / 2
+
+
+def test_reefl_looks_at_the_class_tokens_of_all_layers_and_writes_the_next_one() -> None:
+    # ``VisionTransformer.forward`` with ``Ree`` of width 8 and such layers.
+    shared = SharedExit(8, 4, 3)
+    ordered = [shared.positions, shared.meta, *shared.block.parameters(), *shared.head.parameters()]
+    with torch.no_grad():
+        for number, parameter in enumerate(ordered):
+            parameter.copy_(torch.sin(number + torch.arange(float(parameter.numel()))).view_as(parameter) / 2)
+        x = torch.cos(torch.arange(48.0)).view(2, 3, 8)
+        exits = recurrent_exits([Mixing()] * 4, shared, x)
+    assert [logits[0].tolist() for logits in exits] == [
+        pytest.approx([-0.1080081, -1.2865646, -0.0326303], abs=1e-5),
+        pytest.approx([-0.0764887, -1.2916160, -0.0626797], abs=1e-5),
+        pytest.approx([-0.0442708, -1.2949581, -0.0939251], abs=1e-5),
+        pytest.approx([-0.0302922, -1.2910128, -0.1090517], abs=1e-5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels_before", "gradients"),
+    [
+        (  # The first exit is best in both batches.
+            [0, 2],
+            [
+                [-0.1673795, 0.1223642, 0.0450153, 0.1918259, 0.1918259, -0.3836517],
+                [0.0111742, -0.0803542, 0.0691799, 0.0529026, 0.4734151, -0.5263177],
+                [-0.7873420, -0.0770857, 0.8644277, -0.1675370, 0.2960297, -0.1284927],
+            ],
+        ),
+        (  # The last one was so much better in the batch before that it still is by the running mean.
+            [2, 2],
+            [
+                [0.1426018, 0.2220892, -0.3646910, 0.3715073, 0.1397240, -0.5112312],
+                [0.3211555, 0.0193708, -0.3405263, 0.2325840, 0.4213132, -0.6538972],
+                [-0.4773608, 0.0226392, 0.4547215, 0.0121445, 0.2439278, -0.2560722],
+            ],
+        ),
+    ],
+)
+def test_reefl_has_exits_learn_from_the_best_so_far(labels_before: list[int], gradients: list[list[float]]) -> None:
+    # ``train`` with ``kl_loss="dynamic_ma"`` and ``kl_weight=1`` on two batches, the second one labelled 0 and 2.
+    class Fixed(RecurrentSubmodel):
+        def _logits(self, x: Tensor) -> tuple[Tensor, ...]:
+            return tuple(1 * logits for logits in answers)
+
+    answers = [nn.Parameter(torch.tensor(exit)) for exit in EXITS]
+    parts = {f"L{number}": nn.Identity() for number in (1, 2, 3)} | {"H3": nn.Identity()}
+    model = Fixed(parts, 3).train()
+    for labels in (torch.tensor(labels_before), LABELS):
+        for answer in answers:
+            answer.grad = None
+        logits = model.exits(torch.zeros(2, 1))
+        torch.stack([functional.cross_entropy(exit, labels) for exit in logits]).mean().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    # Theirs is a sum over the three exits, ours a mean.
+    for answer, expected in zip(answers, gradients, strict=True):
+        assert (3 * gradient(answer)).flatten().tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def gradient(value: Tensor) -> Tensor:
