@@ -268,15 +268,19 @@ class Trainer:
         if submitted is None:
             return None
         result = event.result
-        if (
-            isinstance(result, Failed)
-            and result.again
-            and (again := self._plainer(submitted, result.reason)) is not None
-        ):
+        if isinstance(result, Failed) and (again := self._second_try(submitted, result)) is not None:
             log.warning("%s; trying once more in a new worker process", result.reason)
             self._submit(again, submitted.purpose)
             return None
         return self._finished(submitted.purpose, result)
+
+    def _second_try(self, submitted: _Submitted, failed: Failed) -> AnyJob | None:
+        """Returns a job that failed, for a new worker process that may succeed; None if none may."""
+        if failed.without_gpu and isinstance(submitted.job, Train):
+            # No way of computing on the CPU is to blame, so the job is the same.
+            self._worker.use_cpu()
+            return self._from_the_start(submitted.job, submitted.at)
+        return self._plainer(submitted, failed.reason) if failed.again else None
 
     def _encoded(self, effect: TrainRound) -> dict[str, Path]:
         """Returns the files of an update by unit; with error feedback, its residuals are on the disk before it is.
@@ -333,10 +337,14 @@ class Trainer:
             self._worker.use_cpu()
             return job
         if isinstance(job, Train) and not job.after_crash:
-            empty_directory(self._deltas)
-            left = None if job.seconds is None else max(0.0, job.seconds - (time.monotonic() - submitted.at))
-            return msgspec.structs.replace(job, after_crash=why, seconds=left)
+            return msgspec.structs.replace(self._from_the_start(job, submitted.at), after_crash=why)
         return None
+
+    def _from_the_start(self, job: Train, began: float) -> Train:
+        """Returns a round to be trained again in the time that is left of what began then."""
+        empty_directory(self._deltas)
+        left = None if job.seconds is None else max(0.0, job.seconds - (time.monotonic() - began))
+        return msgspec.structs.replace(job, seconds=left)
 
     def _finished(  # noqa: PLR0911 - one return a kind of job
         self, purpose: _Purpose, result: AnyResult

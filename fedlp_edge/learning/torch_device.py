@@ -8,7 +8,7 @@ import warnings
 import torch
 from torch import nn
 
-from fedlp_edge.errors import WorkerError
+from fedlp_edge.errors import FedLPError, WorkerError
 
 _CUDA = re.compile(
     r"CUDA|cuDNN|CUBLAS|CUSPARSE|NVRTC|NVIDIA|device-side assert|no kernel image|HIP error|MIOpen|hipBLAS|rocBLAS", re.I
@@ -73,9 +73,19 @@ def cuda_problem() -> str:
     return ""
 
 
-def is_cuda_failure(error: BaseException) -> bool:
-    """Tells whether an error comes from the CUDA device, its driver or its libraries, and not from the job."""
-    return type(error).__name__ == "AcceleratorError" or _CUDA.search(str(error)) is not None
+def cuda_failure(error: BaseException) -> BaseException | None:
+    """Returns what the CUDA device, its driver or its libraries raised, if that is an error or what caused it.
+
+    A job's own errors may name CUDA, too, and are none of these; what caused them may be.
+    """
+    seen: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in seen:
+        if type(one).__name__ == "AcceleratorError" or (not isinstance(one, FedLPError) and _CUDA.search(str(one))):
+            return one
+        seen.append(one)
+        one = one.__cause__ or one.__context__
+    return None
 
 
 def cuda_does_not_work(problem: str) -> str:

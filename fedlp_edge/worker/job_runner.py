@@ -80,13 +80,13 @@ class JobRunner:
             if limits.is_out_of_memory(error, limited=limited):
                 reason = f"memory ran out in {type(job).__name__}: {reason_line(str(error))}"
                 return Failed(kind="memory", reason=reason, again=unusable)
-            if isinstance(error, FedLPError):
-                passing = isinstance(error, DataAwayError) and isinstance(job, Train)  # a lasting one ends its part
-                return Failed(kind="worker" if passing else _kind(error), reason=reason_line(str(error)))
-            if resources.on_cuda and torch_device.is_cuda_failure(error):
-                failed = self._cuda_failed(job, torch_device.cuda_error_line(error))
+            if resources.on_cuda and (cause := torch_device.cuda_failure(error)) is not None:
+                failed = self._cuda_failed(job, torch_device.cuda_error_line(cause))
                 if failed is not None:
                     return failed
+            elif isinstance(error, FedLPError):
+                passing = isinstance(error, DataAwayError) and isinstance(job, Train)  # a lasting one ends its part
+                return Failed(kind="worker" if passing else _kind(error), reason=reason_line(str(error)))
             else:
                 traceback.print_exc(file=sys.stderr)
                 reason = f"{type(job).__name__}: {type(error).__name__}: {error}"
@@ -106,7 +106,7 @@ class JobRunner:
             return Failed(kind="worker", reason=torch_device.cuda_does_not_work(problem))
         note = f"the CUDA device failed ({problem}): training on the CPU from now on"
         if isinstance(job, Train):
-            return Failed(kind="worker", reason=note, again=True)
+            return Failed(kind="worker", reason=note, without_gpu=True)
         self.resources.leave_cuda(note)
         return None
 

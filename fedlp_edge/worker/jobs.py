@@ -466,11 +466,13 @@ class Failed(Result, frozen=True, kw_only=True):
             ``data``, ``export`` (only for Export) or ``worker``.
         reason: Reason in one line, for people.
         again: Whether a new worker process may succeed, since the error persists in this one.
+        without_gpu: Whether a new worker process may succeed that does not use the GPU.
     """
 
     kind: str
     reason: str
     again: bool = False
+    without_gpu: bool = False
 
 
 _MAX_REASON = 1000

@@ -113,6 +113,18 @@ def test_failure_that_stays_in_a_process_is_tried_once_in_a_new_one(tmp_path: Pa
     assert trainer.finish(WorkerReply(2, failed)) == TrainingFailed("mark", "memory", failed.reason)
 
 
+def test_round_that_the_gpu_failed_is_trained_on_the_cpu_in_its_usual_way(tmp_path: Path) -> None:
+    worker = Worker()
+    trainer = trainer_with(worker, tmp_path)
+    trainer.train(round_one(), ModelSettings(), seconds_left=100.0)
+    assert trainer.finish(WorkerReply(1, Failed(kind="worker", reason="the GPU", without_gpu=True))) is None
+    first, again = worker.jobs
+    assert isinstance(first, Train)
+    assert isinstance(again, Train)
+    assert worker.device == "cpu"
+    assert msgspec.structs.replace(again, seconds=first.seconds) == first
+
+
 def test_worker_that_the_kernel_killed_is_not_asked_again(tmp_path: Path) -> None:
     worker = Worker()
     trainer = trainer_with(worker, tmp_path)

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from fedlp_edge.errors import WorkerError
+from fedlp_edge.errors import ModelError, WorkerError
 from fedlp_edge.learning import torch_device
 
 
@@ -56,7 +56,14 @@ def test_a_cuda_device_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_errors_of_the_device_are_told_from_those_of_the_job(error: Exception, cuda: bool) -> None:
-    assert torch_device.is_cuda_failure(error) == cuda
+    wrapped = ModelError("the model fails")
+    wrapped.__cause__ = error
+    for one in (error, wrapped):
+        assert torch_device.cuda_failure(one) is (error if cuda else None)
+
+
+def test_an_error_of_the_job_that_names_cuda_is_not_of_the_device() -> None:
+    assert torch_device.cuda_failure(ModelError("a layer has no kernel for CUDA")) is None
 
 
 def test_an_error_is_its_first_line_or_its_type() -> None:

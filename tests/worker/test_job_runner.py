@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
-from fedlp_edge.errors import DataAwayError
+from fedlp_edge.errors import DataAwayError, OperatorError
 from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.learning.export.metadata import from_properties
 from fedlp_edge.worker import job_runner
@@ -165,8 +165,19 @@ def runner_on_gpu(monkeypatch, device):
 def test_round_in_which_the_gpu_fails_is_trained_by_another_process(monkeypatch):
     runner = runner_on_gpu(monkeypatch, "auto")
     reason = "the CUDA device failed (CUDA error: unspecified launch failure): training on the CPU from now on"
-    assert runner.run(ROUND) == Failed(kind="worker", reason=reason, again=True)
+    assert runner.run(ROUND) == Failed(kind="worker", reason=reason, without_gpu=True)
     assert runner.needs_new_process
+
+
+def test_gpu_that_fails_behind_an_error_of_the_model_is_to_blame_and_not_the_model(monkeypatch):
+    runner = runner_on_gpu(monkeypatch, "auto")
+    wrapped = OperatorError("the model fails in its second layer")
+    wrapped.__cause__ = LOST
+    monkeypatch.setattr(job_runner, "train", fails_once(wrapped))
+    assert runner.run(ROUND).without_gpu
+    runner = runner_on_gpu(monkeypatch, "auto")
+    monkeypatch.setattr(job_runner, "train", fails_once(OperatorError("no kernel of CUDA for float8")))
+    assert not runner.run(ROUND).without_gpu
 
 
 def test_process_whose_gpu_fails_elsewhere_ends_after_it_has_done_the_job_on_the_cpu(monkeypatch):
