@@ -97,6 +97,7 @@ class RunLoop:
         self._echo_traffic = EchoTraffic(context.messenger.count)
         self._refusals = RefusalLog()
         self._goes_on = False
+        self._connected = True
         self._read_message = decoder(FromDevice, LIMITS.control_bytes)
         self._read_status = decoder(Status, LIMITS.control_bytes)
         self._final_stage = FinalStage(context, parts, began, hand_out=hand_out)
@@ -132,7 +133,8 @@ class RunLoop:
             self._rounds.tick()
             self._model_server.tick()
             self._device_search.tick(self._context.clock(), alone=not self._membership.all())
-            self._final_stage.tick()
+            if self._connected:  # without a broker nobody can be heard, so nobody is given up
+                self._final_stage.tick()
 
     def _waiting(self) -> Iterator[InboxItem]:
         """Waits for an item, at most until something is due, and yields it with those that wait behind it."""
@@ -197,12 +199,15 @@ class RunLoop:
                 then()
             case Connected(limits):
                 log.info("connected to the broker again")
+                self._connected = True
+                self._final_stage.reconnected()
                 self._model_server.narrow(chunk_bytes_for(limits))
                 self._context.emit(events.BrokerReconnected(time=time.time()))
                 # Another one may have come meanwhile; if not, this one says that it is there.
                 self._coordinator_topic.ask()
             case Disconnected(reason):
                 log.warning("lost the broker: %s", reason)
+                self._connected = False
                 self._device_search.end()
                 self._context.emit(events.BrokerDisconnected(time=time.time(), reason=reason))
             case Refused(topic, reason, token, too_long):

@@ -18,6 +18,7 @@ from coordinator.final.device_findings import DeviceFindings
 from coordinator.final.final_choice import FinalChoice
 from coordinator.final.handover import Handover
 from coordinator.fleet.registry import Member
+from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.blueprint import Blueprint
@@ -92,6 +93,7 @@ class FinalExport:
         self._inputs = inputs
         self._thresholds = thresholds
         self._received: set[str] = set()
+        self._left: frozenset[str] = frozenset()  # that took part to the end, and were gone when it came
         self.findings = DeviceFindings(context.journal, context.config.model.task, choice.final.model_digest)
         self.models: tuple[ExportedModel, ...] = ()
         self.refused: tuple[RefusedModel, ...] = ()
@@ -180,6 +182,22 @@ class FinalExport:
             self._pending.remove(depth)
         self._submit_next()
         return self._job is None
+
+    def await_return(self, depths: Mapping[str, int], now: float) -> None:
+        """Waits a while for devices that left just before the end, as all do when a broker is started anew.
+
+        Args:
+            depths: Depth of each device.
+            now: Time, in seconds of the run's clock.
+        """
+        lacking = [d for d, depth in depths.items() if self._depths_for(depth) or self._layers_for(depth)]
+        if lacking:
+            self._left = frozenset(lacking)
+            self._handover.await_return(lacking, now + LIMITS.return_seconds)
+
+    def reconnected(self, now: float) -> None:
+        """Notes that the broker is back, which no device could be heard without."""
+        self._handover.reconnected(now)
 
     def announce_end(self, members: list[Member], now: float) -> None:
         """Tells every device that the run is over and which file is its own."""
@@ -287,8 +305,10 @@ class FinalExport:
 
     def tick(self, now: float) -> None:
         """Stops waiting for devices from which nothing has come for too long."""
+        away = self._handover.absent
         for device in self._handover.given_up(now):
-            self._conclude(device, "received" if device in self._received else SILENT)
+            if device not in away or device in self._left:  # others left long before the end, and need not come back
+                self._conclude(device, "received" if device in self._received else SILENT)
 
     def _submit_next(self) -> None:
         self._job = None

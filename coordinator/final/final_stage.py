@@ -35,6 +35,7 @@ class FinalStage:
         self._parts = parts
         self._began = began
         self._hand_out = hand_out
+        self._taken_up = False
 
     @property
     def finished(self) -> bool:
@@ -62,6 +63,7 @@ class FinalStage:
             inputs=agreed_inputs(self._parts.known_devices.data.values()),
             thresholds=commit.history.thresholds(choice.final.round),
         )
+        self._taken_up = again
         if again:
             until = math.inf if self._hand_out else context.clock() + LIMITS.return_seconds
             known = [device for device, (plan, _) in context.journal.plans().items() if plan.depth]
@@ -75,6 +77,11 @@ class FinalStage:
         """Takes the worker's result for an exported depth."""
         if self.export is not None and self.export.answered(answer):
             self._finish(self.export)
+
+    def reconnected(self) -> None:
+        """Notes that the broker is back, which no device could be heard without."""
+        if self.export is not None:
+            self.export.reconnected(self._context.clock())
 
     def tick(self) -> None:
         """Stops waiting for devices from which nothing has come for too long."""
@@ -95,7 +102,12 @@ class FinalStage:
         context, choice = self._context, export.choice
         self._parts.summary_file.write(export)
         context.messenger.announce("finished")
-        export.announce_end(self._parts.membership.all(), context.clock())
+        members = self._parts.membership.all()
+        export.announce_end(members, context.clock())
+        if not self._taken_up:
+            present, last = {member.device for member in members}, self._parts.commit.history.last
+            left = [device for device in last.devices if device.id not in present] if last is not None else []
+            export.await_return({d.id: d.depth for d in left if d.status == "contributed"}, context.clock())
         context.emit(
             events.RunFinished(
                 time=time.time(),

@@ -37,9 +37,20 @@ class Handover:
         """Whether no device is waited for."""
         return not self._fetching and not self._absent
 
+    @property
+    def absent(self) -> frozenset[str]:
+        """The devices that are offline and may come back."""
+        return frozenset(self._absent)
+
     def await_return(self, devices: Iterable[str], until: float) -> None:
         """Waits for devices that are offline, until they are online or the time has come."""
         self._absent, self._absent_until = set(devices), until
+
+    def reconnected(self, now: float) -> None:
+        """Gives every device its time anew: nobody could be heard while the broker was away."""
+        for entry in self._fetching.values():
+            entry.heard_at = now
+        self._absent_until = max(self._absent_until, now + LIMITS.return_seconds)
 
     def noticed(self, device: str, now: float) -> None:
         """Notes that a device is online, which has to report Ready before it can be told of its model."""
@@ -81,10 +92,11 @@ class Handover:
         return self._fetching.pop(device, None) is not None
 
     def given_up(self, now: float) -> list[str]:
-        """Returns the devices that have been silent for too long, each once."""
+        """Returns the devices that have been silent or away for too long, each once."""
+        away: list[str] = []
         if now >= self._absent_until:
-            self._absent.clear()
+            away, self._absent = sorted(self._absent), set()
         silent = [device for device, entry in self._fetching.items() if entry.until <= now]
         for device in silent:
             del self._fetching[device]
-        return silent
+        return [*away, *silent]

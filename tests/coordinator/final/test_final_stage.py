@@ -61,3 +61,40 @@ def test_devices_that_are_not_back_are_waited_for_a_while_unless_models_are_hand
     stage.tick()
     handing_out.tick()
     assert (stage.finished, handing_out.finished) == (True, False)
+
+
+def test_device_that_left_just_before_the_end_is_waited_for(tmp_path: Path) -> None:
+    run = ended_run(tmp_path)
+    stage = stage_of(run)
+    stage.begin()
+    run.parts.membership.left(gone("a"))  # as all devices do when the broker is started anew
+    export_all(run, stage)
+    assert stage.export is not None
+    stage.export.reported(report("b", "installed"), 0.0)
+    assert not stage.finished
+    run.now = LIMITS.return_seconds - 1
+    stage.reconnected()  # nobody could be heard until now
+    run.now = LIMITS.return_seconds + 1
+    stage.tick()
+    assert not stage.finished
+    stage.export.noticed("a", run.now)
+    run.now += LIMITS.return_seconds
+    stage.tick()
+    assert not stage.finished
+    stage.export.reported(report("a", "installed"), run.now)
+    assert stage.finished
+
+
+def test_device_that_left_just_before_the_end_and_stays_away_is_named(tmp_path: Path) -> None:
+    run = ended_run(tmp_path)
+    stage = stage_of(run)
+    stage.begin()
+    run.parts.membership.left(gone("a"))
+    export_all(run, stage)
+    assert stage.export is not None
+    stage.export.reported(report("b", "installed"), 0.0)
+    run.now = LIMITS.return_seconds
+    stage.tick()
+    assert stage.finished
+    stage.end()
+    assert load(run.context.directory.summary).shortcomings == ("a has no final model",)

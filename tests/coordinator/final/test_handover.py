@@ -57,8 +57,17 @@ def test_waits_for_those_that_are_away_until_the_time_has_come() -> None:
     handover = Handover()
     handover.await_return(["pi", "nano"], until=20.0)
     handover.noticed("pi", 10.0)  # it builds its model now
-    assert handover.given_up(20.0) == []
+    assert handover.given_up(19.0) == []
+    assert handover.given_up(20.0) == ["nano"]
     assert not handover.done
     handover.expect("pi", 70.0)
     assert handover.ended("pi")
     assert handover.done
+
+
+def test_time_without_a_broker_does_not_count() -> None:
+    handover = Handover()
+    handover.expect("pi", 0.0)
+    handover.reconnected(LIMITS.fetch_seconds - 1)
+    assert handover.given_up(LIMITS.fetch_seconds) == []
+    assert handover.given_up(2 * LIMITS.fetch_seconds - 1) == ["pi"]
