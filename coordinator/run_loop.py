@@ -197,19 +197,8 @@ class RunLoop:
                 if error is not None:
                     raise error
                 then()
-            case Connected(limits):
-                log.info("connected to the broker again")
-                self._connected = True
-                self._final_stage.reconnected()
-                self._model_server.narrow(chunk_bytes_for(limits))
-                self._context.emit(events.BrokerReconnected(time=time.time()))
-                # Another one may have come meanwhile; if not, this one says that it is there.
-                self._coordinator_topic.ask()
-            case Disconnected(reason):
-                log.warning("lost the broker: %s", reason)
-                self._connected = False
-                self._device_search.end()
-                self._context.emit(events.BrokerDisconnected(time=time.time(), reason=reason))
+            case Connected() | Disconnected():
+                self._connection_changed(item)
             case Refused(topic, reason, token, too_long):
                 # Its place in the window is free again; who misses a chunk that was too long asks for it.
                 known = token is not None and self._taken(token) and too_long
@@ -218,6 +207,23 @@ class RunLoop:
                     log.warning("the broker refused %s: %s", topic, reason)
             case _:
                 pass
+
+    def _connection_changed(self, event: Connected | Disconnected) -> None:
+        if isinstance(event, Disconnected):
+            self._connected = False
+            self._device_search.end()
+            if not event.repeated:
+                log.warning("lost the broker: %s", event.reason)
+                self._context.emit(events.BrokerDisconnected(time=time.time(), reason=event.reason))
+            return
+        self._connected = True
+        self._final_stage.reconnected()
+        self._model_server.narrow(chunk_bytes_for(event.limits))
+        if not event.repeated:
+            log.info("connected to the broker again")
+            self._context.emit(events.BrokerReconnected(time=time.time()))
+        # Another one may have come meanwhile; if not, this one says that it is there.
+        self._coordinator_topic.ask()
 
     def _taken(self, token: int) -> bool:
         """Notes that the broker is done with a message; returns whether it was a chunk."""

@@ -301,7 +301,7 @@ class Rollout:
                 if self._server is not None:
                     self._server.narrow(chunk_bytes_for(limits))
                 self._coordinator_topic.ask()
-            case Disconnected(reason):
+            case Disconnected(reason, repeated) if not repeated:
                 log.warning("lost the broker: %s", reason)
             case Refused(topic, reason, token):
                 if token is None or not self._publisher.delivered(token):

@@ -303,17 +303,17 @@ class DeviceProtocol:
     def _transport(self, event: TransportEvent, now: float) -> Effects:
         effects: Effects = []
         match event:
-            case Connected(limits):
+            case Connected(limits, repeated):
                 self._coordinator.broker_connected(limits, now)
                 self._uploads.limit_message_bytes(_payload_bytes(limits))
                 self._units.ask_soon(now)
-                note = Log(f"connected (MQTT {limits.protocol})")
-                effects = [note, *self._presence.announce(), *self._assignment.ready()]
-            case Disconnected(reason):
+                note = [] if repeated else [Log(f"connected (MQTT {limits.protocol})")]
+                effects = [*note, *self._presence.announce(), *self._assignment.ready()]
+            case Disconnected(reason, repeated):
                 self._coordinator.broker_disconnected()
-                note = Log(f"disconnected: {reason}; trying again, nothing is lost", warning=True)
+                lost = Log(f"disconnected: {reason}; trying again, nothing is lost", warning=True)
                 self._in_transit.interrupted()
-                effects = [note, *self._link_probe.interrupted(), *self._search.end()]
+                effects = [*([] if repeated else [lost]), *self._link_probe.interrupted(), *self._search.end()]
             case Refused(topic) if topic in self._search.filters:
                 pass
             case Refused(topic, reason) if topic == self._link_probe.topic:

@@ -31,16 +31,28 @@ class BrokerLimits:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """This event says that the transport is connected and has subscribed (again) to all requested topics."""
+    """This event says that the transport is connected and has subscribed (again) to all requested topics.
+
+    Attributes:
+        limits: Limits of the broker.
+        repeated: Whether it follows a loss that was ``repeated``.
+    """
 
     limits: BrokerLimits
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """This event says that the connection is lost; the transport keeps trying to reconnect."""
+    """This event says that the connection is lost; the transport keeps trying to reconnect.
+
+    Attributes:
+        reason: Reason, for people.
+        repeated: Whether the connections before ended alike within seconds, so that people have been told already.
+    """
 
     reason: str
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,8 @@ def short_lived(address: BrokerAddress, times: int) -> str:
     return (
         f"the last {times} connections to {address.url} ended within seconds, without a word of the broker; its log "
         "says why. One cause is a broker that takes the user name for the client's id (Mosquitto's "
-        "use_username_as_clientid): then each device and the coordinator need a login of their own"
+        "use_username_as_clientid): then each device and the coordinator need a login of their own. Another is one "
+        "that takes no message of a few kB (message_size_limit), which fleets need"
     )
 
 

@@ -122,6 +122,9 @@ class MqttTransport:
         self._unconfirmed: dict[int, list[str]] = {}
         self._qos_warned = False
         self._refusals = RefusalLog()
+        self._short_lived = 0
+        self._losses = RetryLog()
+        self._repeated = False
 
     def start(self, sink: Sink) -> None:
         """Starts the connection's thread and returns when the first connection is made.
@@ -212,7 +215,6 @@ class MqttTransport:
         """
         delay = FIRST_RETRY_SECONDS
         failures = RetryLog()
-        short_lived = 0
         while not self._stopping.is_set():
             code = 0
             opened = time.monotonic()
@@ -228,13 +230,11 @@ class MqttTransport:
                 if not first.done():
                     first.set_result(None)
                 failures = RetryLog()
-                code = self._serve(connection)
-                short_lived += 1
-                if time.monotonic() - opened > STEADY_SECONDS:
+                code = self._serve(connection, opened)
+                if not self._short_lived:
                     delay = FIRST_RETRY_SECONDS
-                    short_lived = 0
-                if short_lived == SHORT_LIVED:
-                    log.warning("%s", connection_errors.short_lived(self._address, short_lived))
+                if self._short_lived == SHORT_LIVED:
+                    log.warning("%s", connection_errors.short_lived(self._address, SHORT_LIVED))
             # Two clients with one id disconnect each other in turn; the one that was disconnected waits longest.
             delay = LAST_RETRY_SECONDS if code == connection_errors.TAKEN_OVER else delay
             # Random jitter, so that the devices of a fleet do not all connect to a restarted broker at the same moment.
@@ -288,11 +288,16 @@ class MqttTransport:
         self._version, self._version_known = version, True
         return connection
 
-    def _serve(self, connection: MqttConnection) -> int:
-        """Sends and receives until the connection ends; returns the broker's reason code."""
+    def _serve(self, connection: MqttConnection, opened: float) -> int:
+        """Sends and receives until the connection ends; returns the broker's reason code.
+
+        Args:
+            connection: Open connection.
+            opened: Time at which it was opened, in seconds of the monotonic clock.
+        """
         try:
             self._resubscribe(connection)
-            self._emit(Connected(self._limits))
+            self._emit(Connected(self._limits, self._repeated))
             goodbye = 0.0
             while True:
                 self._apply_subscription_changes(connection)
@@ -310,9 +315,19 @@ class MqttTransport:
             self._note_unannounced_limit(lost)
             self._outgoing.rewind()
             if not self._stopping.is_set():
-                log.info("%s: %s", self._address.url, lost)
-                self._emit(Disconnected(str(lost)))
+                self._repeated = self._is_repeated(str(lost), opened, time.monotonic())
+                if not self._repeated:
+                    log.info("%s: %s", self._address.url, lost)
+                self._emit(Disconnected(str(lost), self._repeated))
             return lost.code
+
+    def _is_repeated(self, reason: str, opened: float, now: float) -> bool:
+        """Whether a loss is one more of many connections that ended within seconds, and need not be told again yet."""
+        self._short_lived = 0 if now - opened > STEADY_SECONDS else self._short_lived + 1
+        if self._short_lived <= SHORT_LIVED:
+            self._losses = RetryLog()
+            return False
+        return not self._losses.is_news(reason, now)
 
     def _note_unannounced_limit(self, lost: ConnectionLostError) -> None:
         """Records the longest unacknowledged publish, which may be what the broker ended the connection for."""
