@@ -233,6 +233,8 @@ class Report:
         """What the planner foresees that training takes, by depth or level."""
         rows = []
         for scheme in self._study.compared(SCHEMES):
+            if scheme == DYNAMIC:  # the planner does not know of what it keeps besides
+                continue
             wanted = experiment(Cell("tricks", scheme, "u", self._skewed, 1), self._study, 1)
             needed = peaks_of(wanted)
             if scheme in (UNREACHABLE, "fedavg-full"):
