@@ -8,6 +8,7 @@ repeats no decision and requests no update that has arrived.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ from fedlp_edge.errors import OperatorError, StorageError
 VERSION = 2
 """Version of the schema below and of the encodings in its columns. It increases with every change that an earlier or
 later version could not read; journals without a number are version 1."""
+
+MAX_PATH_BYTES = 504
+"""Longest path that SQLite opens, which needs 8 bytes more for the files beside it; beyond, it gives no reason."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS devices (
@@ -85,6 +89,11 @@ class Journal:
             OperatorError: Another version of FedLP Edge made the file.
             StorageError: The file is not a journal, or cannot be written.
         """
+        if (length := len(os.fsencode(path.absolute()))) > MAX_PATH_BYTES:
+            raise StorageError(
+                f"cannot use {path} as the journal: its whole path has {length} bytes, and SQLite takes "
+                f"{MAX_PATH_BYTES} at most; choose a directory with a shorter one"
+            )
         try:
             db = sqlite3.connect(path, isolation_level=None)
             _refuse_other_versions(path, db)

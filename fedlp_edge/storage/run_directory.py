@@ -9,6 +9,8 @@ from typing import BinaryIO, Self
 from fedlp_edge.errors import StorageError
 from fedlp_edge.system.locks import lock_file
 
+_LOCK = "lock"
+
 
 class RunDirectory:
     """The paths below a run's directory.
@@ -108,7 +110,7 @@ class RunDirectory:
         Raises:
             StorageError: It was removed, or another one has taken its place.
         """
-        if not self.journal.exists():
+        if not (self.path / _LOCK).exists():
             raise StorageError(
                 f"{self.path} was removed while the run was at work; the model is lost; the same command begins anew"
             )
@@ -120,9 +122,9 @@ class RunDirectory:
             StorageError: Another coordinator uses the directory, or the lock file cannot be opened.
         """
         try:
-            lock = lock_file(self.path / "lock")
+            lock = lock_file(self.path / _LOCK)
         except OSError as error:
-            raise StorageError(f"cannot use {self.path / 'lock'} as a lock: {error.strerror}") from None
+            raise StorageError(f"cannot use {self.path / _LOCK} as a lock: {error.strerror}") from None
         if lock is None:
             raise StorageError(f"another coordinator is at work in {self.path}; stop it, or name another directory")
         self._lock = lock

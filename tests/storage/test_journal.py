@@ -11,6 +11,7 @@ from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.errors import OperatorError, StorageError
 from fedlp_edge.storage.journal import (
+    MAX_PATH_BYTES,
     VERSION,
     Journal,
     UpdateRow,
@@ -92,3 +93,15 @@ def test_names_and_data_are_read_beside_the_run(tmp_path: Path) -> None:
     journal.put_class_names(("nut", "bolt"))
     journal.put_data_facts("dev-1", DataFacts(labels=2))
     assert (agreed_class_names(path), reported_data_facts(path)) == (("nut", "bolt"), (DataFacts(labels=2),))
+
+
+def test_a_path_that_is_too_long_for_sqlite_is_named_with_what_to_do(tmp_path: Path) -> None:
+    end = len("/journal.sqlite")
+    fits = tmp_path / ("b" * 200)
+    fits /= "c" * (MAX_PATH_BYTES - end - len(str(fits)) - 1)
+    fits.mkdir(parents=True)
+    Journal.open(fits / "journal.sqlite").close()
+    long = fits.with_name(fits.name + "c")
+    long.mkdir()
+    with pytest.raises(StorageError, match=r"its whole path has 505 bytes, and SQLite takes 504 at most; choose"):
+        Journal.open(long / "journal.sqlite")
