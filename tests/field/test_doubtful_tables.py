@@ -139,3 +139,31 @@ def test_classes_that_differ_in_capitals_are_named(tmp_path: Path) -> None:
     data = loaded(path)
     assert data.classes == ("OK", "Ok", "bad", "ok")
     assert data.remarks == "classes that differ in capitals alone count as different: OK, Ok, ok"
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (("12.5 kg", "3 kg", "1,234 kg"), "12.5 kg"),
+        (("12.5kg", "300g"), "12.5kg"),
+        (("€ 1.234,56", "€ 7,00"), "€ 1.234,56"),
+        (("$1,234.50", "$0.99"), "$1,234.50"),
+        (("20.5 °C", "−3 °C"), "20.5 °C"),
+        (("45%", "7 %"), "45%"),
+        (("3 m/s", "4 m/s"), "3 m/s"),
+        (("A12", "B7"), ""),
+        (("12a", "13b", "14c", "15d"), ""),
+        (("2024-01-05", "2024-01-06"), ""),
+        (("15:38", "15:39"), ""),
+        (("big", "small"), ""),
+    ],
+)
+def test_numbers_with_a_unit_are_named_where_they_count_as_text(
+    tmp_path: Path, fields: tuple[str, ...], named: str
+) -> None:
+    rows = [f"{number};{field};{number % 2}" for number, field in enumerate((*fields, "") * 8)]
+    (tmp_path / "t.csv").write_text("\n".join(["a;v;y", *rows]), "utf-8")
+    remarks = load_data(f"csv:{tmp_path / 't.csv'}#target=y", "train").remarks
+    assert "1 column of text (v)" in remarks
+    words = f"column 'v' holds numbers with a unit ({named!r}), which count as text: write the numbers alone"
+    assert (words in remarks) == bool(named)

@@ -9,7 +9,7 @@ import io
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
@@ -145,6 +145,17 @@ def is_number(text: str) -> bool:
     )
 
 
+def number_with_unit(fields: Sequence[str]) -> str:
+    """Returns the first of some fields if all are numbers with one of a few units or currencies; empty otherwise.
+
+    Such a column is not read as numbers: on another device, or further down, it may have another unit.
+    """
+    found = [_NUMBER_WITH_UNIT.fullmatch(field) for field in fields]
+    units = {(match["before"], match["behind"]) for match in found if match is not None}
+    sure = bool(found) and None not in found and len(units) <= _MAX_UNITS and ("", "") not in units
+    return fields[0] if sure else ""
+
+
 def point_number(text: str, decimal: str) -> str:
     """Returns a number as Python reads it: with a point, and no signs between groups of digits; other text as it is.
 
@@ -157,6 +168,14 @@ def point_number(text: str, decimal: str) -> str:
     if grouped is not None and (grouped[3] != decimal or grouped[4]):
         return grouped[1] + grouped[2].replace(grouped[3], "") + (f".{grouped[5]}" if grouped[4] else "")
     return text.replace(",", ".") if decimal == "," and _NUMBER.fullmatch(text) else text
+
+
+_NUMBER_WITH_UNIT = re.compile(
+    r"(?P<before>[$€£¥₹]|[A-Z]{3}(?= )|)\s*"
+    r"[-+\u2212]?\d[\d.,'\u2019\u00a0\u202f]*\s*"
+    r"(?P<behind>[^\W\d_]{1,6}[²³]?(/[^\W\d_]{1,4}[²³]?)?|[%‰°$€£¥₹][CF]?|)"
+)
+_MAX_UNITS = 3
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -22,6 +22,7 @@ from fedlp_edge.learning.data.tables.csv_format import (
     find_format,
     is_number,
     line_of,
+    number_with_unit,
     open_rows,
     point_number,
     rows_of,
@@ -131,6 +132,7 @@ class TableFile:
         numbers: Names of the columns of numbers that have no role, in the order of the file.
         text: Names of the columns of text that have no role.
         nested: Names of the columns of lists or records that have no role.
+        units: A field of each column of text that holds numbers with a unit, by column.
         gap_words: Words that were taken for a missing class, so far.
         encoding: Encoding that was guessed, since the file is no UTF-8; empty if it is certain.
         marks: Numbers that look like marks of gaps, by the column that holds them, so far.
@@ -177,6 +179,7 @@ class TableFile:
         self.numbers = tuple(column for column in left if column in numeric)
         self.text = tuple(column for column in left if column not in numeric and column not in nested)
         self.nested = tuple(column for column in left if column in nested)
+        self.units = {} if self._form is None else _units(self._form, self.text)
 
     def parts(self, features: Sequence[str]) -> Iterator[TablePart]:
         """Yields the rows of the file, part by part.
@@ -561,6 +564,18 @@ def _numeric_columns(form: CsvFormat) -> set[str]:
         fields = [row[number] for row in form.rows if number < len(row) and row[number] not in gaps]
         if 2 * sum(map(is_number, fields)) >= len(fields):
             found.add(name)
+    return found
+
+
+def _units(form: CsvFormat, columns: Sequence[str]) -> dict[str, str]:
+    """Returns a field of each of some columns whose fields in the first rows are numbers with a unit."""
+    gaps = frozenset((*_GAPS, *_NO_NUMBERS))
+    found = {}
+    for name in columns:
+        number = form.columns.index(name)
+        fields = [row[number].strip() for row in form.rows if number < len(row) and row[number] not in gaps]
+        if field := number_with_unit(fields):
+            found[name] = field
     return found
 
 

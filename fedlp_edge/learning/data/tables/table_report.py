@@ -20,6 +20,7 @@ class TableReport:
         windows: Number of windows that touch such rows.
         short: Number of series with too few rows for a window.
         text: Names of the columns of text that are not used.
+        units: A field of each of these columns that holds numbers with a unit, by column.
         ungrouped: Number of rows without a group.
         gap_words: Words that were taken for a missing class.
         guessed: Path of the first file whose encoding was guessed; empty if there is none.
@@ -51,6 +52,7 @@ class TableReport:
     far: dict[str, float] = field(default_factory=dict)
     counters: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()
+    units: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used and nothing is doubtful."""
@@ -103,6 +105,11 @@ class TableReport:
             said.append(
                 f"column {self.counters[0]!r} numbers the rows and is used as a feature: name the features without it "
                 "with features= if that is not meant"
+            )
+        for column, text in itertools.islice(self.units.items(), _NAMED):
+            said.append(
+                f"column {column!r} holds numbers with a unit ({text!r}), which count as text: write the numbers alone "
+                "to have them used, in one unit on all devices"
             )
         if self.alike:
             said.append(f"classes that differ in capitals alone count as different: {', '.join(self.alike)}")

@@ -117,6 +117,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
     guessed = next((str(file.path) for file in files if file.encoding), "")
     unused = not options.features
     skipped = TableReport(empty, guessed=guessed, text=files[0].text * unused, nested=files[0].nested * unused)
+    skipped.units = files[0].units if unused else {}
     counters = RowCounters(() if options.features else features)
     without = np.zeros(len(features), np.int64)
     names: dict[str, int] = {}
