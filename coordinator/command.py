@@ -15,7 +15,7 @@ import typer
 from coordinator.config import FleetConfig, load_config
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
-from coordinator.run_claim import claim, with_weights_digest
+from coordinator.run_claim import begun_before, claim, with_weights_digest
 from coordinator.service import Coordinator
 from coordinator.transfer.messenger import last_will
 from fedlp_edge.cli.version import Version
@@ -68,7 +68,7 @@ def coordinate(
     """Runs a fleet: waits for devices, does the rounds, exports the model."""
     del version
     fleet = with_weights_digest(load_config(config), config, out)
-    path = out or Path("runs") / fleet.run_name
+    path = out or begun_before(fleet) or Path("runs") / fleet.run_name
     _check_data(fleet, config, path)
     directory = RunDirectory.open(path)
     directory.lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from coordinator.config import FleetConfig, load_config
 from coordinator.limits import LIMITS
 from fedlp_edge.config.toml import place
 from fedlp_edge.config.toml_writer import to_toml
-from fedlp_edge.errors import ConfigError, OperatorError, StartWeightsError
+from fedlp_edge.errors import ConfigError, OperatorError, StartWeightsError, StorageError
 from fedlp_edge.learning.start_weights_file import with_digest
 from fedlp_edge.reporting.judged_rounds import JudgedRounds
 from fedlp_edge.reporting.summary import load
@@ -27,6 +28,23 @@ log = logging.getLogger("fedlp.coordinator")
 
 _WEIGHTS, _DIGEST = "[model] weights", "[model] weights_sha256"
 _LEFT_OUT = "# The broker's password is left out of this copy: state it in the environment or with password_file.\n\n"
+
+
+def begun_before(fleet: FleetConfig) -> Path | None:
+    """Returns the directory of an unfinished run of the same settings, whose name another version derived otherwise.
+
+    A version with new settings gives the same file another name of the run, and would begin anew beside it.
+    """
+    own = Path("runs") / fleet.run_name
+    if fleet.run is not None or own.exists():
+        return None
+    found = []
+    for kept in sorted(Path("runs").glob(f"{fleet.fleet[:48]}-*/config.toml")):
+        with contextlib.suppress(ConfigError, StorageError):
+            summary = load(kept.with_name("summary.json")) if kept.with_name("summary.json").exists() else None
+            if (summary is None or summary.final is None) and not differences(load_config(kept), fleet):
+                found.append(kept.parent)
+    return found[0] if len(found) == 1 else None
 
 
 def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out: bool = False) -> None:

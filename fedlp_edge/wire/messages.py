@@ -42,8 +42,9 @@ from fedlp_edge.errors import PeerError
 from fedlp_edge.system.printable import unprintable_fields
 from fedlp_edge.wire.packed_scores import ScoresByDepth
 
-PROTOCOL = 4
-"""Version of the protocol; since version 2, a dot in a name becomes a tilde in a topic."""
+PROTOCOL = 5
+"""Version of the protocol, raised whenever a field of a message comes, goes or changes: unknown fields are refused, so
+agents and coordinators of different versions would wait for each other. A test holds that."""
 
 # Names become parts of topics and file names, so no character may have a meaning there. (\Z, since $ allows a newline.)
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,3 +125,22 @@ def test_directory_that_another_process_uses_is_refused(config: Path, tmp_path: 
 
 def test_version_is_that_of_the_package(config: Path) -> None:
     assert call(config, "--version").stdout == f"fedlp-edge {fedlp_edge.__version__}\n"  # type: ignore[attr-defined]
+
+
+def test_run_that_another_version_named_otherwise_goes_on(
+    config: Path, tmp_path: Path, running: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config.write_text('fleet = "shop"\n')
+    earlier = tmp_path / "runs" / "shop-0123456789ab"
+    earlier.mkdir(parents=True)
+    (earlier / "config.toml").write_text('fleet = "shop"\n[model]\nname = "mlp"\n')
+    running()
+    assert call(config, "--quiet").exit_code == 0  # type: ignore[attr-defined]
+    assert not (earlier / "summary.json").exists()  # other settings are another run
+    new = next(path for path in (tmp_path / "runs").iterdir() if path != earlier)
+    shutil.rmtree(new)
+    (earlier / "config.toml").write_text('fleet = "shop"\n')
+    assert call(config, "--quiet").exit_code == 0  # type: ignore[attr-defined]
+    assert (earlier / "summary.json").exists()
+    assert not new.exists()

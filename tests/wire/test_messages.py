@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
+import msgspec.inspect
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.messages import (
+    PROTOCOL,
+    Announcement,
     Claim,
     DeploymentReport,
     Failure,
@@ -16,6 +21,7 @@ from fedlp_edge.wire.messages import (
     NamedFile,
     Ready,
     RunEnded,
+    Status,
     UnitVersion,
     decoder,
     encode,
@@ -88,3 +94,30 @@ def test_order_of_a_model_without_a_self_test_arrives() -> None:
     file = NamedFile("r/m.onnx", UnitVersion("file-0123456789abcdef", "0" * 64, 1, 1))
     order = Install(run="r", device="d", release="r", files=(file,), model="r/m.onnx")
     assert decoder(FromCoordinator, 1000)(encode(order)) == order
+
+
+def fields_of(kind: object, found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The names of the fields of all structs that a type consists of, by the struct's name."""
+    if isinstance(kind, msgspec.inspect.StructType):
+        if kind.cls.__name__ in found:
+            return found
+        found[kind.cls.__name__] = [field.encode_name for field in kind.fields]
+        parts: list[object] = [field.type for field in kind.fields]
+    else:
+        parts = [getattr(kind, name, None) for name in ("item_type", "key_type", "value_type")]
+        parts += [*getattr(kind, "types", ()), *getattr(kind, "item_types", ())]
+    for part in parts:
+        if part is not None:
+            fields_of(part, found)
+    return found
+
+
+def test_a_change_of_the_messages_is_another_protocol() -> None:
+    found: dict[str, list[str]] = {}
+    for kind in (FromDevice, FromCoordinator, Announcement, Claim, Status):
+        fields_of(msgspec.inspect.type_info(kind), found)
+    assert {"Task", "ModelSettings", "TrainingSettings", "DeviceFacts"} <= found.keys()
+    digest = hashlib.sha256(msgspec.json.encode(sorted(found.items()))).hexdigest()[:16]
+    # Where this fails, agents and coordinators of before do not understand each other: raise PROTOCOL, and put the
+    # new pair here.
+    assert (PROTOCOL, digest) == (5, "47220cbbb58374fe")
