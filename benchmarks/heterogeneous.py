@@ -43,6 +43,7 @@ from benchmarks.scheme_cells import (
     SCHEMES,
     Cell,
     Equality,
+    Place,
     cells,
     chosen_settings,
     cost_by_round,
@@ -162,7 +163,7 @@ def quick(store: CellStore, workers: int, pictures: Path) -> str:
 
 
 def wanted_cells(
-    arguments: argparse.Namespace, study: Study, schemes: Sequence[str], chosen: Mapping[tuple[str, str], int]
+    arguments: argparse.Namespace, study: Study, schemes: Sequence[str], chosen: Mapping[Place, int]
 ) -> list[str]:
     """Names of the cells of the test split that the command line asks for."""
     return [

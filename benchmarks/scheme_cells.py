@@ -35,6 +35,9 @@ from fedlp_edge.simulation.simulated_data import assign_data, read_simulation_da
 
 Condition = Literal["plain", "adjusted", "tricks", "tricks+int8"]
 Equality = Literal["bytes", "macs", "memory"]
+Place = tuple[str, str, Equality]
+"""Scheme, mix and budget."""
+
 Document = dict[str, Any]
 
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
@@ -209,21 +212,21 @@ def trials(schemes: Sequence[str] = SCHEMES, seed: int = 1) -> Iterator[Cell]:
             yield Cell("tricks", scheme, mix, SKEWED, seed, setting=setting, validation=True)
 
 
-def chosen_settings(done: Mapping[str, Result]) -> dict[tuple[str, str], int]:
-    """The number of the best setting by scheme and mix, of those whose trials are all finished.
+def chosen_settings(done: Mapping[str, Result]) -> dict[Place, int]:
+    """The number of the best setting by scheme, mix and budget, where all of the scheme's trials are finished.
 
-    Best is the highest accuracy on the validation samples, the mean of equal bytes and equal computation.
+    Best is the highest accuracy on the validation samples that the budget pays for.
     """
-    by_group: dict[tuple[str, str], dict[int, float]] = {}
+    by_place: dict[Place, dict[int, float]] = {}
     for name, found in done.items():
         cell = parse_cell(name)
         if cell.validation and cell.condition == "tricks" and not cell.memory:
-            values = by_group.setdefault((cell.scheme, cell.mix), {})
-            values[cell.setting] = sum(value_of(found, budget) for budget in BUDGETS)
+            for budget in BUDGETS:
+                by_place.setdefault((cell.scheme, cell.mix, budget), {})[cell.setting] = value_of(found, budget)
     return {
-        group: max(values, key=lambda setting: values[setting])
-        for group, values in by_group.items()
-        if len(values) == len(settings_of(group[0]))
+        place: max(values, key=lambda setting: (values[setting], -setting))
+        for place, values in by_place.items()
+        if len(values) == len(settings_of(place[0]))
     }
 
 
@@ -231,7 +234,7 @@ def cells(
     seeds: Sequence[int],
     published_seeds: Sequence[int] | None = None,
     schemes: Sequence[str] = SCHEMES,
-    chosen: Mapping[tuple[str, str], int] | None = None,
+    chosen: Mapping[Place, int] | None = None,
     study: Study = FASHION_MNIST,
 ) -> Iterator[Cell]:
     """All cells of the test split, the first seed's first, and of those the ones that decide.
@@ -240,7 +243,7 @@ def cells(
         seeds: of the cells with all tricks, which decide.
         published_seeds: of the cells as published and with logit adjustment; None for the same.
         schemes: of the cells, unless the study leaves them out.
-        chosen: numbers of settings by scheme and mix; 0 where there is none.
+        chosen: numbers of the settings that were best in the trials; what decides has a cell with each of them, too.
         study: what is compared on.
     """
     published = seeds if published_seeds is None else published_seeds
@@ -251,11 +254,13 @@ def cells(
             if seed not in (seeds if condition in WITH_TRICKS else published):
                 continue
             for scheme in study.compared(schemes):
-                setting = (chosen or {}).get((scheme, mix), 0) if condition in WITH_TRICKS else 0
-                cell = Cell(condition, scheme, mix, partition, seed, setting=setting)  # type: ignore[arg-type]
+                cell = Cell(condition, scheme, mix, partition, seed)  # type: ignore[arg-type]
                 yield cell
                 if condition == "tricks" and study.equal_memory and scheme not in NOT_IN_MEMORY:
                     yield replace(cell, memory=True)
+                if condition == "tricks" and partition == study.partitions[0]:
+                    numbers = {(chosen or {}).get((scheme, mix, budget), 0) for budget in BUDGETS}
+                    yield from (replace(cell, setting=number) for number in sorted(numbers - {0}))
 
 
 def experiment(cell: Cell, study: Study, rounds: int, planned: int | None = None) -> Experiment:

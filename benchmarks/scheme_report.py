@@ -8,11 +8,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from benchmarks.cells import Result
 from benchmarks.pages import markdown_table
 from benchmarks.paired_differences import PairedDifference
 from benchmarks.scheme_cells import (
+    BUDGETS,
     CONDITIONS,
     DYNAMIC,
     EQUALITIES,
@@ -23,7 +25,6 @@ from benchmarks.scheme_cells import (
     RIVALS,
     SCHEMES,
     UNREACHABLE,
-    WITH_TRICKS,
     Cell,
     Condition,
     Equality,
@@ -37,10 +38,16 @@ from benchmarks.scheme_memory import largest_that_fits, peaks_of, tier_memory
 from benchmarks.studies import SKEWED, Study
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 
-CONDITION_TITLES: Mapping[Condition, str] = {
+TUNED: Literal["tuned"] = "tuned"
+"""Every trick, with the setting that was best in the scheme's trials on validation samples."""
+
+Column = Condition | Literal["tuned"]
+
+COLUMN_TITLES: Mapping[Column, str] = {
     "plain": "as published",
     "adjusted": "+ logit adjustment",
     "tricks": "+ every trick",
+    TUNED: "+ best of 4 settings",
     "tricks+int8": "+ `int8` broadcast",
 }
 EQUALITY_TITLES: Mapping[Equality, str] = {
@@ -86,7 +93,7 @@ UNITS: Mapping[Equality, tuple[str, str]] = {
 MISSING = "…"
 """Where a cell is not computed yet."""
 
-Group = tuple[Condition, str, str, str, Equality]
+Group = tuple[Column, str, str, str, Equality]
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ class Report:
     """What a set of finished cells says.
 
     Args:
-        done: finished cells by name; those with settings that were not chosen are left out.
+        done: finished cells by name; those with settings that were not the best of their scheme are left out.
         study: that they are of.
     """
 
@@ -123,15 +130,23 @@ class Report:
         self._results: dict[Group, dict[int, Result]] = {}
         for name, found in sorted(done.items()):
             cell = parse_cell(name)
-            setting = self.chosen.get((cell.scheme, cell.mix), 0) if cell.condition in WITH_TRICKS else 0
-            if cell.validation or cell.setting != setting:
-                continue
             for equality in cell.equalities:
-                group = (cell.condition, cell.scheme, cell.mix, cell.partition, equality)
-                self._results.setdefault(group, {})[cell.seed] = found
+                for column in self._columns_of(cell, equality):
+                    group = (column, cell.scheme, cell.mix, cell.partition, equality)
+                    self._results.setdefault(group, {})[cell.seed] = found
         self.groups = {group: _figures(results, group[-1]) for group, results in self._results.items()}
         computed = {group[0] for group in self.groups}
-        self._conditions = [c for c in CONDITIONS if c != "tricks+int8" or c in computed]
+        self._columns = [c for c in COLUMN_TITLES if c in CONDITIONS[:3] or c in computed]
+
+    def _columns_of(self, cell: Cell, equality: Equality) -> list[Column]:
+        """Where a cell stands in the tables."""
+        if cell.validation:
+            return []
+        columns: list[Column] = [cell.condition] if not cell.setting else []
+        best = self.chosen.get((cell.scheme, cell.mix, equality))
+        if cell.condition == "tricks" and cell.partition == self._skewed and cell.setting == best:
+            columns.append(TUNED)
+        return columns
 
     def text(self) -> str:
         """The section of the page."""
@@ -161,20 +176,18 @@ class Report:
         for partition, mix, equality in itertools.product(self._study.partitions, MIXES, EQUALITIES):
             place = (mix, partition, equality)
             computed = {(group[0], group[1]) for group in self.groups if group[2:] == place}
-            conditions = [c for c in self._conditions if any(condition == c for condition, _ in computed)]
-            rows = [self._row(s, *place, conditions) for s in SCHEMES if any(scheme == s for _, scheme in computed)]
+            columns = [c for c in self._columns if any(column == c for column, _ in computed)]
+            rows = [self._row(s, *place, columns) for s in SCHEMES if any(scheme == s for _, scheme in computed)]
             if rows:
                 title = f"### {PARTITION_TITLES[partition]}, depths {mix}, {EQUALITY_TITLES[equality]}"
-                header = ["scheme", *(f"{CONDITION_TITLES[c]}{r}" for c in conditions for r in (", rounds", ""))]
+                header = ["scheme", *(f"{COLUMN_TITLES[c]}{r}" for c in columns for r in (", rounds", ""))]
                 parts += [title, markdown_table(header, rows)]
         return "\n\n".join(parts)
 
-    def _row(
-        self, scheme: str, mix: str, partition: str, equality: Equality, conditions: Sequence[Condition]
-    ) -> list[str]:
+    def _row(self, scheme: str, mix: str, partition: str, equality: Equality, columns: Sequence[Column]) -> list[str]:
         row = [TITLES[scheme]]
-        for condition in conditions:
-            figures = self.groups.get((condition, scheme, mix, partition, equality))
+        for column in columns:
+            figures = self.groups.get((column, scheme, mix, partition, equality))
             row += ["", MISSING] if figures is None else [f"{figures.rounds:.0f}", figures.shown()]
         return row
 
@@ -194,22 +207,24 @@ class Report:
             "the 95 per cent interval of Student's t. Ahead or behind is who is so with the whole interval, against "
             "the rival with every trick; with one seed there is no interval."
         )
-        if "tricks+int8" in self._conditions:
+        if TUNED in self._columns:
+            note += f" Under *{COLUMN_TITLES[TUNED]}* both have the best of theirs, and that decides where it is there."
+        if "tricks+int8" in self._columns:
             note += " Under *+ `int8` broadcast* ours has it, too."
-        titles = [CONDITION_TITLES[condition] for condition in self._conditions]
+        titles = [COLUMN_TITLES[column] for column in self._columns]
         return note + "\n\n" + markdown_table(["data", "at", "ours", "rival", *titles, "ours is"], rows, left=4)
 
     def _compared(self, scheme: str, rival: str, mix: str, partition: str, equality: Equality) -> list[str]:
-        """Differences to a rival by condition, and who is ahead; empty if there is nothing to compare."""
+        """Differences to a rival by column, and who is ahead; empty if there is nothing to compare."""
         shown = []
         verdict = MISSING
-        for condition in self._conditions:
-            ours_has: Condition = "tricks+int8" if condition == "tricks+int8" else "tricks"
+        for column in self._columns:
+            ours_has: Column = column if column in (TUNED, "tricks+int8") else "tricks"
             ours = self.groups.get((ours_has, scheme, mix, partition, equality))
-            theirs = self.groups.get((condition, rival, mix, partition, equality))
+            theirs = self.groups.get((column, rival, mix, partition, equality))
             difference = PairedDifference.of(ours.values, theirs.values) if ours and theirs else None
             shown.append(MISSING if difference is None else difference.shown())
-            if condition == "tricks" and difference is not None:
+            if column in ("tricks", TUNED) and difference is not None:
                 verdict = difference.verdict()
         return [*shown, verdict] if set(shown) != {MISSING} else []
 
@@ -225,9 +240,16 @@ class Report:
                 "No scheme's trials on validation samples are finished, so every scheme has the first setting, which "
                 "was found for `fedlp-plus` with an eye on its figures on the test split: it favours `fedlp-plus`."
             )
-        rows = [[TITLES[scheme], mix, settings_of(scheme)[number][0]] for (scheme, mix), number in self.chosen.items()]
-        note += "Chosen is the best on the last 10,000 training samples, held out, with one seed on mixed .95."
-        return note + "\n\n" + markdown_table(["scheme", "depths", "chosen"], rows, left=3)
+        rows = [
+            [TITLES[scheme], mix, *(settings_of(scheme)[self.chosen[scheme, mix, budget]][0] for budget in BUDGETS)]
+            for scheme, mix in sorted({place[:2] for place in self.chosen}, key=lambda place: SCHEMES.index(place[0]))
+        ]
+        note += (
+            "Best is what is so on the last 10,000 training samples, held out, with one seed on mixed .95; of schemes "
+            "that are not named the trials are not computed."
+        )
+        titles = [f"best at {EQUALITY_TITLES[budget]}" for budget in BUDGETS]
+        return note + "\n\n" + markdown_table(["scheme", "depths", *titles], rows, left=4)
 
     def memory(self) -> str:
         """What the planner foresees that training takes, by depth or level."""

@@ -69,12 +69,14 @@ def finished(accuracy: float, rounds: int = 10) -> dict[str, object]:
 
 
 def test_names_every_cell_once() -> None:
-    wanted = [*trials(), *cells([1, 2], [1], chosen={("depthfl", "u"): 3})]
+    wanted = [*trials(), *cells([1, 2], [1], chosen={("depthfl", "u", "bytes"): 3})]
     names = [cell.name for cell in wanted]
     assert len(names) == len(set(names))
     assert [parse_cell(name) for name in names] == wanted
     assert "tricks/depthfl/u/mixed:0.95/1/setting-2/validation" in names
-    assert "tricks/depthfl/u/iid/2/memory/setting-3" in names
+    assert [name for name in names if "setting" in name and "validation" not in name] == [
+        f"tricks/depthfl/u/mixed:0.95/{seed}/setting-3" for seed in (1, 2)
+    ]
     assert not any(cell.seed == 2 and cell.condition not in WITH_TRICKS for cell in wanted)
 
 
@@ -123,8 +125,9 @@ def test_chooses_the_setting_that_is_best_on_validation_samples_once_all_are_tri
     }
     done["tricks/depthfl/u/mixed:0.95/1/setting-3"] = finished(0.9)  # on the test split
     assert chosen_settings(done) == {}
-    done["tricks/depthfl/u/mixed:0.95/1/setting-3/validation"] = finished(0.71)
-    assert chosen_settings(done) == {("depthfl", "u"): 3}
+    found = {"reported": {"bytes": [0.71, 0.73], "macs": [0.69]}}
+    done["tricks/depthfl/u/mixed:0.95/1/setting-3/validation"] = finished(0.71) | found
+    assert chosen_settings(done) == {("depthfl", "u", "bytes"): 3, ("depthfl", "u", "macs"): 0}
 
 
 def test_experiments_are_their_recipes() -> None:
@@ -356,6 +359,27 @@ def test_page_says_who_is_ahead_and_what_is_not_computed(tmp_path: Path) -> None
     report.draw(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {f"schemes-{e}.png" for e in ("bytes", "macs")}
     assert "schemes-memory.png" not in report.text()
+
+
+def test_what_was_best_in_the_trials_has_a_column_of_its_own() -> None:
+    done = {
+        f"tricks/{scheme}/u/mixed:0.95/{seed}": finished(0.7)
+        for scheme in ("fiarse", "fedlp-hetero")
+        for seed in (1, 2)
+    }
+    for scheme, best in (("fiarse", 0), ("fedlp-hetero", 2)):
+        for setting in range(4):
+            word = f"/setting-{setting}" if setting else ""
+            done[f"tricks/{scheme}/u/mixed:0.95/1{word}/validation"] = finished(0.9 if setting == best else 0.8)
+    done |= {f"tricks/fedlp-hetero/u/mixed:0.95/{seed}/setting-2": finished(0.75) for seed in (1, 2)}
+    done |= {f"tricks/fedlp-hetero/u/mixed:0.95/{seed}/setting-1": finished(0.99) for seed in (1, 2)}
+    report = Report(done, FASHION_MNIST)
+    assert "| scheme | + every trick, rounds | + every trick | + best of 4 settings, rounds |" in report.tables()
+    assert "| **FedLP-Hetero** | 10 | 70.0 ± 0.0 (2) | 10 | 75.0 ± 0.0 (2) |" in report.tables()
+    assert "| FIARSE | 10 | 70.0 ± 0.0 (2) | 10 | 70.0 ± 0.0 (2) |" in report.tables()
+    row = "| `fedlp-plus` | FIARSE | … | … | +0.0 [+0.0, +0.0] | +5.0 [+5.0, +5.0] | ahead |"
+    assert row in report.differences()
+    assert "| **FedLP-Hetero** | u | the server adds the mean | the server adds the mean |" in report.settings()
 
 
 def test_the_quick_form_says_what_it_costs_and_draws_a_picture_for_each_equality(
