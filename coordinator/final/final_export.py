@@ -218,7 +218,7 @@ class FinalExport:
         trained = member.plan.depth > 0
         holdout = self._holdout if trained and (models or layers) else 0.0
         if models and trained:  # a device that installs signed models alone fetches these instead of the file
-            checked = self._blueprint.downloads_of_exit(depths[0])
+            checked = self._blueprint.downloads_of_answer(depths[0])
             layers = self._model_server.versions(unit.id for unit in checked)
         if holdout:
             self.findings.ask(member.device, depths[0] if depths else member.plan.depth, member.facts.samples)

@@ -167,7 +167,7 @@ class FinalModelFetch:
         depth = int(version.unit.removeprefix("onnx-"))
         if more or depth not in blueprint.depths:
             return None
-        most = {unit.id: max_unit_bytes(unit) for unit in blueprint.downloads_of_exit(depth)}
+        most = {unit.id: max_unit_bytes(unit) for unit in blueprint.downloads_of_answer(depth)}
         if sorted(most) != sorted(layer.unit for layer in message.layers):
             return None
         if any(not 0 < layer.size <= most[layer.unit] for layer in message.layers):

@@ -22,6 +22,8 @@ from fedlp_edge.core.step_cost import StepCost
 
 HeadMode = Literal["shared", "personal"]
 ExitMode = Literal["own", "all"]
+AnswerMode = Literal["exit", "mean"]
+"""What a model of a depth answers with: the exit of the depth, or the mean of the outputs of all exits up to it."""
 TensorKind = Literal["trained", "statistic", "constant"]
 """Kinds of tensors. ``trained``: an optimizer changes it, and its deltas are averaged. ``statistic``: it follows the
 data (mean or variance of a BatchNorm), and its values are averaged. ``constant``: nothing changes it (a mask, a frozen
@@ -175,6 +177,11 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
             "let [model] depths allow more, or give the model as a list of blocks (docs/partition.md)"
         )
 
+    @property
+    def answer(self) -> AnswerMode:
+        """What models answer with: the mean of their exits, as in DepthFL, where all depths teach and share them."""
+        return answer_mode(self.exits, self.head_mode) if not self.widths else "exit"
+
     def is_global(self, unit: Unit) -> bool:
         """Returns whether a unit is part of the global model; a personal head never leaves its device."""
         return unit.kind == "layer" or self.head_mode == "shared" or unit.depth == self.full_depth
@@ -194,6 +201,14 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         if self.widths:
             return self.widths[depth - 1]
         return tuple(u for u in self.units if (u.depth <= depth if u.kind == "layer" else u.depth == depth))
+
+    def answer_path(self, depth: int) -> tuple[Unit, ...]:
+        """Returns the units that compute what a model of a depth answers, see ``answer``.
+
+        Raises:
+            ValueError: The model has no such depth.
+        """
+        return self.held_by(depth) if self.answer == "mean" else self.exit_path(depth)
 
     @cached_property
     def nested_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -232,9 +247,9 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         units = self.exchanged_by(depth)
         return (*units, *(unit.fixed for unit in units if unit.constants))
 
-    def downloads_of_exit(self, depth: int) -> tuple[Unit, ...]:
-        """Returns what is downloaded to compute one exit: the global units of its path, and their constants."""
-        units = [unit for unit in self.exit_path(depth) if self.is_global(unit)]
+    def downloads_of_answer(self, depth: int) -> tuple[Unit, ...]:
+        """Returns what is downloaded to compute an answer: the global units of its path, and their constants."""
+        units = [unit for unit in self.answer_path(depth) if self.is_global(unit)]
         return (*units, *(unit.fixed for unit in units if unit.constants))
 
     @cached_property
@@ -262,3 +277,8 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         """SHA-256 over everything on which two copies of a model must agree, which costs are not part of."""
         agreed = (self.input_shape, self.classes, self.head_mode, self.exits, self.units, self.widths)
         return hashlib.sha256(msgspec.json.encode(agreed)).hexdigest()
+
+
+def answer_mode(exits: ExitMode, head_mode: HeadMode) -> AnswerMode:
+    """Returns what models answer with, by what devices train and whether heads are shared."""
+    return "mean" if (exits, head_mode) == ("all", "shared") else "exit"

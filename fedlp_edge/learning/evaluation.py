@@ -140,7 +140,7 @@ def held_out_scores(
     for start in range(0, len(data), batch_size):
         x, y = data.batch(slice(start, start + batch_size))
         x, y = x.to(device), y.to(device)
-        summed.add(model.exits(x), y, x)
+        summed.add(model.answers(x), y, x)
     own = task.name not in BUILT_IN_TASKS
     return {
         depth: HeldOutScores(of_exit, task.metrics(of_exit) if own else {})

@@ -123,7 +123,7 @@ def loaded_exits(job: Export, model: LayeredModel, blueprint: Blueprint) -> Subm
     """
     for depth in job.depths:
         load_exit_path(job, model, blueprint, depth)
-    return exits_of(model, job.depths)
+    return exits_of(model, job.depths, blueprint.answer)
 
 
 def tasks_by_depth(
@@ -176,14 +176,14 @@ def check_export(job: CheckExport, resources: WorkerResources) -> ExportChecked:
     prepared = resources.models.submodel(job.model.without_names, job.depth)
     blueprint, submodel = prepared.blueprint, cast("Submodel", prepared.model)
     data, held_out = resources.load_parts(job.model, blueprint, job.data, job.holdout)
-    units = [unit for unit in blueprint.exit_path(job.depth) if blueprint.is_global(unit)]
+    units = [unit for unit in blueprint.answer_path(job.depth) if blueprint.is_global(unit)]
     load_values(submodel, StateFiles(*map(Path, job.state_paths)), state_names(units))
     task = resources.task_of(job.model, blueprint)
     if job.samples_directory and held_out is not None:
         write_samples(held_out, Path(job.samples_directory))
     try:
-        submodel.to("cpu").eval()
-        found = _checked(submodel, Path(job.file), held_out or data, task, scored=held_out is not None)
+        answering = exits_of(submodel.to("cpu"), (job.depth,), blueprint.answer)
+        found = _checked(answering, Path(job.file), held_out or data, task, scored=held_out is not None)
     finally:
         submodel.to(resources.device)
     if not job.ranges or held_out is None or job.model.tokens or found.problem:
@@ -264,13 +264,13 @@ def _check_depth(blueprint: Blueprint, depth: int) -> None:
 
 
 def load_exit_path(job: Export, submodel: nn.Module, blueprint: Blueprint, depth: int) -> None:
-    """Loads the layers and the head of a depth into a model that holds them.
+    """Loads what a model of a depth answers with, its layers and its head or all its heads, into one that holds them.
 
     Raises:
         ModelError: There is no such depth, or its head is on devices alone.
     """
     _check_depth(blueprint, depth)
-    path = blueprint.exit_path(depth)
+    path = blueprint.answer_path(depth)
     exchanged = state_names(unit for unit in path if blueprint.is_global(unit))
     personal = state_names(unit for unit in path if not blueprint.is_global(unit))
     load_values(submodel, StateFiles(*map(Path, job.state_paths)), exchanged)

@@ -39,7 +39,7 @@ def try_export(job: TryExport, resources: WorkerResources) -> ExportTried:
     depths = tuple(depth for depth in job.depths if depth in blueprint.depths)
     if not depths:
         return ExportTried()
-    model = exits_of(whole.to("cpu"), depths)
+    model = exits_of(whole.to("cpu"), depths, blueprint.answer)
     refused: dict[int, str] = {}
     for depth in depths:
         try:
@@ -76,7 +76,8 @@ class _Trial:
         with contextlib.suppress(ExportError):
             outputs = output_names(exit_of(self.model, depths[-1]), self.samples, self.task)
             example = example_of(self.samples)
-            graph = multi_exit_graph(exits_of(self.model, depths), tasks, outputs, example, self.name, weights=weights)
+            chosen = exits_of(self.model, depths, self.model.answer)
+            graph = multi_exit_graph(chosen, tasks, outputs, example, self.name, weights=weights)
             self._run(cut_exit(graph, depths[-1], outputs), weights, depths[-1])
             return True
         return False

@@ -101,7 +101,7 @@ def export(
         return ()
     if unknown := [depth for depth in wanted if depth not in model.depths]:
         raise ExportError(f"the model has depths 1 to {model.depths[-1]}, not {unknown[0]}")
-    copied = exits_of(model.submodel(max(wanted), exits="all"), wanted).to("cpu")
+    copied = exits_of(model.submodel(max(wanted), exits="all"), wanted, model.answer).to("cpu")
     tasks = dict.fromkeys(wanted, learned)
     if task == "anomaly":
         tasks = {depth: _with_threshold(exit_of(copied, depth), samples) for depth in wanted}
@@ -222,7 +222,8 @@ def _joined_graph(
     deepest = max(tasks)
     try:
         outputs = output_names(exit_of(model, deepest), samples, tasks[deepest])
-        return multi_exit_graph(exits_of(model, tasks), tasks, outputs, example_of(samples), name, weights=weights)
+        chosen = exits_of(model, tasks, model.answer)
+        return multi_exit_graph(chosen, tasks, outputs, example_of(samples), name, weights=weights)
     except ExportError:
         return None
 
@@ -257,11 +258,17 @@ def _export_depth(
         confidence=confidence_of(submodel, samples, task) if options.labelled else None,
     )
     path = Path(directory) / file_name(options.name, submodel.depth)
-    extra, labelled = options.metadata, options.labelled
+    extra, labelled = {**options.metadata, **answer_properties(submodel)}, options.labelled
     if joined is None or weights is None:
         return export_onnx(submodel, onnx_metadata, samples, path, extra, labelled=labelled, task=task)
     graph = cut_exit(joined, submodel.depth, onnx_metadata.outputs)
     return write_checked(graph, weights, submodel, onnx_metadata, samples, path, extra, labelled=labelled, task=task)
+
+
+def answer_properties(submodel: Submodel) -> dict[str, str]:
+    """Returns what a file says of how it answers, if that is not by one exit."""
+    mean = submodel.answer == "mean" and submodel.depth > 1
+    return {"answer": f"mean of exits 1 to {submodel.depth}"} if mean else {}
 
 
 @torch.no_grad()

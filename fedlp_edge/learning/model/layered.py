@@ -14,7 +14,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, Unit
+from fedlp_edge.core.blueprint import AnswerMode, Blueprint, DepthCost, ExitMode, HeadMode, Unit, answer_mode
 from fedlp_edge.learning.model.activation_checkpointing import recomputed
 from fedlp_edge.learning.model.costs import measure_costs
 from fedlp_edge.learning.model.freezing import check_trainable, freeze_parts
@@ -180,6 +180,11 @@ class LayeredModel(nn.Module):
         )
 
     @property
+    def answer(self) -> AnswerMode:
+        """What an exported model of a depth answers with, see ``Blueprint.answer``."""
+        return answer_mode(self.exit_mode, self.head_mode)
+
+    @property
     def sample(self) -> torch.Tensor:
         """One input, [1, ...]."""
         return self._sample
@@ -252,15 +257,18 @@ class Submodel(nn.Module):
     Args:
         parts: Modules by unit id: ``L1`` .. ``Ld``, then the head ``Hd`` or all of ``H1`` .. ``Hd``.
         depth: Depth d.
+        answer: What it answers with: its deepest exit, or the mean of all its exits.
 
     Attributes:
         depth: Depth d.
+        answer: What it answers with.
         checkpointing: Whether layers are computed again in the backward pass instead of storing their activations.
     """
 
-    def __init__(self, parts: Mapping[str, nn.Module], depth: int) -> None:
+    def __init__(self, parts: Mapping[str, nn.Module], depth: int, answer: AnswerMode = "exit") -> None:
         super().__init__()
         self.depth = depth
+        self.answer: AnswerMode = answer
         self.checkpointing = False
         self.training = parts[f"L{depth}"].training
         self._path = tuple(
@@ -275,7 +283,9 @@ class Submodel(nn.Module):
         return tuple(number for number, (_, head) in enumerate(self._path, start=1) if head is not None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the logits [B, classes] of the deepest exit of this submodel."""
+        """Returns the logits [B, classes] of the deepest exit, or the mean of those of all exits, see ``answer``."""
+        if self.answer == "mean":
+            return self.answers(x)[-1]
         held = cast("dict[str, nn.Module]", self._modules)
         for layer, _ in self._path:
             x = self._pass(held[layer], x)
@@ -291,6 +301,17 @@ class Submodel(nn.Module):
             if head is not None:
                 logits.append(held[head](x))
         return tuple(logits)
+
+    def answers(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Returns what models of the depths of its exits answer, shallowest first, from one pass.
+
+        Returns:
+            Logits [B, classes] of each exit, or the means of those of the exits up to it.
+        """
+        exits = self.exits(x)
+        if self.answer == "exit":
+            return exits
+        return tuple(total / number for number, total in enumerate(accumulate(exits), start=1))
 
     def _pass(self, layer: nn.Module, x: Any) -> Any:
         # Only layers from one tensor to one tensor are checkpointed; those with a mask beside the feature are not.

@@ -88,9 +88,9 @@ class ModelAnswers:
         found: dict[int, list[Outputs]] = {depth: [] for depth in tasks}
         with torch.no_grad():
             for x in self._batches:
-                exits = dict(zip(model.exit_depths, model.exits(x), strict=True))
+                outputs = dict(zip(model.exit_depths, model.answers(x), strict=True))
                 for depth, task in tasks.items():
-                    answers = task.predict(exits[depth], x)
+                    answers = task.predict(outputs[depth], x)
                     found[depth].append({name: value.numpy() for name, value in answers.items()})
         self._expected = {depth: _joined(batches) for depth, batches in found.items()}
 

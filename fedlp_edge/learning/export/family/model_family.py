@@ -35,6 +35,7 @@ from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit, exit_of
 from fedlp_edge.learning.export.family.raw_input import with_raw_input
 from fedlp_edge.learning.export.layered_export import (
     DepthFileOptions,
+    answer_properties,
     confidence_of,
     early_exit_file_name,
     file_name,
@@ -351,6 +352,7 @@ class ModelFamily:
             model = shortened(model)
         own = {entry.key: entry.value for entry in graph.metadata_props}
         extra = dict(options.metadata) | {PRECISION_PROPERTY.removeprefix("fedlp."): precision}
+        extra |= answer_properties(exit_of(self._model, depth))
         graphs.weights.save(with_properties(model, own | to_properties(metadata, extra)), path)
 
     def _confidence_of(self, depth: int) -> ScoreHistogram | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.learning.export.early_exit import inputs_of
 from fedlp_edge.learning.export.external.detached_weights import DetachedWeights
 from fedlp_edge.learning.export.metadata import OPSET
@@ -28,15 +29,23 @@ def output_name(name: str, depth: int) -> str:
 
 
 def exit_of(model: Submodel, depth: int) -> Submodel:
-    """Returns one exit of a submodel that holds several: its layers and its head, which are shared and not copied."""
-    return exits_of(model, (depth,))
+    """Returns the model of one depth, of a submodel that holds several: its parts, which are shared and not copied."""
+    return exits_of(model, (depth,), model.answer)
 
 
-def exits_of(model: nn.Module, depths: Collection[int]) -> Submodel:
-    """Returns some exits of a model with parts ``L1`` .. and ``H1`` .., which are shared and not copied."""
+def exits_of(model: nn.Module, depths: Collection[int], answer: AnswerMode = "exit") -> Submodel:
+    """Returns what some depths of a model with parts ``L1`` .. and ``H1`` .. need, shared and not copied.
+
+    Args:
+        model: Model with these parts.
+        depths: Depths.
+        answer: What each answers with: its exit, or the mean of all exits up to it, which are then all needed.
+    """
     deepest = max(depths)
-    names = [f"L{number}" for number in range(1, deepest + 1)] + [f"H{depth}" for depth in sorted(depths)]
-    return Submodel({name: model.get_submodule(name) for name in names}, deepest).eval()
+    numbers = range(1, deepest + 1)
+    heads = numbers if answer == "mean" else sorted(depths)
+    names = [f"L{number}" for number in numbers] + [f"H{depth}" for depth in heads]
+    return Submodel({name: model.get_submodule(name) for name in names}, deepest, answer).eval()
 
 
 class _Exits(nn.Module):
@@ -49,9 +58,9 @@ class _Exits(nn.Module):
 
     def forward(self, input: Tensor) -> tuple[Tensor, ...]:
         with RewrittenCalls():
-            exits = dict(zip(self.model.exit_depths, self.model.exits(input), strict=True))
+            outputs = dict(zip(self.model.exit_depths, self.model.answers(input), strict=True))
             return tuple(
-                answer for depth, task in self.tasks.items() for answer in task.predict(exits[depth], input).values()
+                answer for depth, task in self.tasks.items() for answer in task.predict(outputs[depth], input).values()
             )
 
 
