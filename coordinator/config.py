@@ -11,6 +11,7 @@ import msgspec
 from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import Document, load_toml
+from fedlp_edge.core.blueprint import WantedAnswer
 from fedlp_edge.core.planning.rules import PlanningRules
 from fedlp_edge.core.rounds.settings import RoundSettings, check_error_feedback, check_periods
 from fedlp_edge.core.settings import (
@@ -51,11 +52,14 @@ class ExportSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         depths: ``all``, ``full``, ``none``, or a list of depths.
         model: Model that is exported: that of the ``last`` round, or of the ``best`` by ``[evaluation] metric``.
+        answer: What the files answer with: ``auto``, the mean of the exits where all devices teach and share them, or
+            the ``exit`` of their depth in any case.
         license: Licence of the weights that the files state, as an SPDX expression or in words; empty to state none.
     """
 
     depths: Literal["all", "full", "none"] | tuple[Annotated[int, msgspec.Meta(ge=1)], ...] = "all"
     model: ModelChoice = "last"
+    answer: WantedAnswer = "auto"
     license: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 

@@ -320,6 +320,7 @@ class FinalExport:
                 model=self._model,
                 state_paths=(str(self.choice.path),),
                 depths=self._asked,
+                answer=self._config.export.answer,
                 data=self._config.data.evaluate,
                 inputs=self._inputs,
                 thresholds=dict(self._thresholds),

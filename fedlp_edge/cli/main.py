@@ -284,6 +284,10 @@ def export(
     normalized_input: Annotated[
         bool, typer.Option("--normalized-input", help="Take pictures as normalised float32, not as bytes.")
     ] = False,
+    answer: Annotated[
+        Literal["auto", "exit"] | None,
+        typer.Option(help="With the mean of exits that all devices teach, or the exit alone. [default: as configured]"),
+    ] = None,
     license: Annotated[
         str | None, typer.Option(help="Licence of the weights. [default: that of the configuration]")
     ] = None,
@@ -308,6 +312,7 @@ def export(
         early_exit=early_exit,
         opset=opset,
         raw_input=not normalized_input,
+        answer=answer,
         license=license,
         threads=threads or (0 if wanted is None else wanted.threads or 0),
         seconds=seconds,

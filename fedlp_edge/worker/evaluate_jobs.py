@@ -10,7 +10,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.blueprint import AnswerMode, Blueprint
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
@@ -20,7 +20,7 @@ from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE, Scores, held_out_scores, logits_of
 from fedlp_edge.learning.evaluation import evaluate as evaluate_exits
 from fedlp_edge.learning.export.activations.observed_tensors import OBSERVED, observed_ranges
-from fedlp_edge.learning.export.device_check import compare_file, write_samples
+from fedlp_edge.learning.export.device_check import answer_of_file, compare_file, write_samples
 from fedlp_edge.learning.export.family.multi_exit_graph import exit_of, exits_of
 from fedlp_edge.learning.export.layered_export import DepthFileOptions, export_depths, measured_threshold
 from fedlp_edge.learning.export.made_inputs import made_inputs
@@ -123,7 +123,11 @@ def loaded_exits(job: Export, model: LayeredModel, blueprint: Blueprint) -> Subm
     """
     for depth in job.depths:
         load_exit_path(job, model, blueprint, depth)
-    return exits_of(model, job.depths, blueprint.answer)
+    return exits_of(model, job.depths, _answer_of(job, blueprint))
+
+
+def _answer_of(job: Export, blueprint: Blueprint) -> AnswerMode:
+    return blueprint.answer if job.answer == "auto" else "exit"
 
 
 def tasks_by_depth(
@@ -182,7 +186,9 @@ def check_export(job: CheckExport, resources: WorkerResources) -> ExportChecked:
     if job.samples_directory and held_out is not None:
         write_samples(held_out, Path(job.samples_directory))
     try:
-        answering = exits_of(submodel.to("cpu"), (job.depth,), blueprint.answer)
+        # Whoever exports may have asked for single exits, which the file alone says.
+        answer = answer_of_file(Path(job.file)) if blueprint.answer == "mean" else "exit"
+        answering = exits_of(submodel.to("cpu"), (job.depth,), answer)
         found = _checked(answering, Path(job.file), held_out or data, task, scored=held_out is not None)
     finally:
         submodel.to(resources.device)
@@ -270,7 +276,7 @@ def load_exit_path(job: Export, submodel: nn.Module, blueprint: Blueprint, depth
         ModelError: There is no such depth, or its head is on devices alone.
     """
     _check_depth(blueprint, depth)
-    path = blueprint.answer_path(depth)
+    path = blueprint.answer_path(depth) if _answer_of(job, blueprint) == "mean" else blueprint.exit_path(depth)
     exchanged = state_names(unit for unit in path if blueprint.is_global(unit))
     personal = state_names(unit for unit in path if not blueprint.is_global(unit))
     load_values(submodel, StateFiles(*map(Path, job.state_paths)), exchanged)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from fedlp_edge.core.blueprint import Blueprint, TensorSpec
+from fedlp_edge.core.blueprint import Blueprint, TensorSpec, WantedAnswer
 from fedlp_edge.core.device_data import DataFacts, InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.metrics.metric_sums import MetricSums
@@ -289,11 +289,13 @@ class Export(Job, frozen=True, kw_only=True):
         metadata: Extra string properties (run, round, classes' names) for every file.
         personal_path: A device's own head for the depth, if heads are personal.
         thresholds: Thresholds of an anomaly detector by depth, as devices have measured them; used without data.
+        answer: What the files answer with.
     """
 
     model: ModelSettings
     state_paths: tuple[str, ...]
     depths: tuple[int, ...]
+    answer: WantedAnswer = "auto"
     data: str
     split: str = "test"
     inputs: InputFacts = InputFacts()

@@ -92,3 +92,15 @@ def test_held_by_gives_narrow_shapes_where_width_is_scaled(three_depths: Bluepri
     assert scaled.nested_shapes == {"L1.w": (4, 2)}
     assert three_depths.nested_shapes == {}
     assert scaled.digest != msgspec.structs.replace(scaled, widths=(whole, whole)).digest
+
+
+def test_answers_with_the_mean_of_exits_that_all_devices_teach_and_share(
+    paper_cnn: Blueprint, three_depths: Blueprint, all_exits: Blueprint
+):
+    shared = msgspec.structs.replace(three_depths, exits="all")
+    assert shared.answer == "mean"
+    assert ids(shared.answer_path(2)) == ["L1", "L2", "H1", "H2"]
+    assert ids(shared.downloads_of_answer(2)) == ["L1", "L2", "H1", "H2"]
+    # Personal heads are on devices alone.
+    assert [blueprint.answer for blueprint in (paper_cnn, three_depths, all_exits)] == ["exit"] * 3
+    assert ids(all_exits.answer_path(3)) == ["L1", "L2", "L3", "H3"]

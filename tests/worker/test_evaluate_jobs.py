@@ -95,3 +95,24 @@ def test_anomaly_detector_needs_normal_samples(tmp_path: Path, resources: Worker
     assert refused.reason.startswith(
         "the threshold of an anomaly detector needs normal samples to be measured on: set [data] evaluate"
     )
+
+
+def test_exported_file_answers_with_the_mean_of_exits_that_all_devices_teach(
+    tmp_path: Path, data: str, resources: WorkerResources
+) -> None:
+    settings = msgspec.structs.replace(SETTINGS, exits="all")
+    path = state(tmp_path / "state.safetensors", H1_weight=[[1.0, 0.0], [0.0, 1.0]], H2_weight=[[3.0, 0.0], [0.0, 3.0]])
+    made = export(
+        Export(model=settings, state_paths=(path,), depths=(2,), data=data, directory=str(tmp_path / "onnx")),
+        resources,
+    )
+    file = tmp_path / "onnx" / made.models[0].file
+    check = CheckExport(model=settings, depth=2, state_paths=(path,), file=str(file), data=data, holdout=0.0)
+    assert not check_export(check, resources).differs
+    # What the first exit answers is half of it.
+    other = state(
+        tmp_path / "other.safetensors", H1_weight=[[9.0, 0.0], [0.0, 9.0]], H2_weight=[[3.0, 0.0], [0.0, 3.0]]
+    )
+    assert check_export(msgspec.structs.replace(check, state_paths=(other,)), resources).differs
+    # A model that trains one exit a depth answers with that one.
+    assert check_export(msgspec.structs.replace(check, model=SETTINGS), resources).differs

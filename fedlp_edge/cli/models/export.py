@@ -15,6 +15,7 @@ import numpy as np
 from fedlp_edge.cli.models.choose import choice_line, choose_from_card
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
+from fedlp_edge.core.blueprint import WantedAnswer
 from fedlp_edge.core.device_data import agreed_inputs
 from fedlp_edge.core.model_card import CardEntry, MeasuredCost, ModelCard
 from fedlp_edge.core.settings import ModelSettings
@@ -45,6 +46,7 @@ class _Data(msgspec.Struct, frozen=True):
 
 
 class _Export(msgspec.Struct, frozen=True):
+    answer: WantedAnswer = "auto"
     license: str = ""
 
 
@@ -149,6 +151,7 @@ class ExportOptions:
         early_exit: Confidence, 0 to 1, from which on a file with early exits stops; None for no such file.
         opset: ONNX opset of the files.
         raw_input: Whether files take pictures as bytes, and normalise them in the graph.
+        answer: What the files answer with; None for what the configuration says.
         license: Licence of the weights; None for that of the configuration.
         threads: Threads with which the cost of files is measured; 0 for one per core.
         seconds: Time to measure each file for; 0 to measure none.
@@ -159,6 +162,7 @@ class ExportOptions:
     early_exit: float | None = None
     opset: int = OPSET
     raw_input: bool = True
+    answer: WantedAnswer | None = None
     license: str | None = None
     threads: int = 0
     seconds: float = 1.0
@@ -210,6 +214,7 @@ def run_export(
                     model=model,
                     state_paths=(str(state.absolute()),),
                     depths=depths,
+                    answer=config.export.answer if options.answer is None else options.answer,
                     data=evaluate,
                     inputs=agreed_inputs(reported_data_facts(run / "journal.sqlite")),
                     thresholds=_thresholds(summary, round_number),

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.errors import ExportError, StorageError
 from fedlp_edge.learning.data.dataset import Dataset
-from fedlp_edge.learning.export.metadata import INPUT
+from fedlp_edge.learning.export.metadata import ANSWER, INPUT, MEAN
 from fedlp_edge.learning.export.onnx import open_session
 from fedlp_edge.learning.export.parity import RELATIVE_TOLERANCE, Logits, Parity, compare_logits, own_error
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
@@ -52,6 +53,15 @@ class FileComparison:
     max_abs_diff: float
     agreement: float
     problem: str | None
+
+
+def answer_of_file(path: Path) -> AnswerMode:
+    """Returns what an ONNX file says that it answers with; its exit if it says nothing or cannot be loaded."""
+    try:
+        properties = open_session(path, path).get_modelmeta().custom_metadata_map
+    except ExportError:
+        return "exit"
+    return "mean" if properties.get(ANSWER, "").startswith(MEAN) else "exit"
 
 
 def compare_file(path: Path, model: nn.Module, data: Dataset, task: LearningTask) -> FileComparison:

@@ -19,7 +19,7 @@ from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.evaluation import evaluate
 from fedlp_edge.learning.export.external.detached_weights import DetachedWeights, check_one_file
 from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit, exit_of, exits_of, multi_exit_graph
-from fedlp_edge.learning.export.metadata import OnnxMetadata, ScoreHistogram, names_of_outputs
+from fedlp_edge.learning.export.metadata import ANSWER, MEAN, PREFIX, OnnxMetadata, ScoreHistogram, names_of_outputs
 from fedlp_edge.learning.export.onnx import Verified, example_of, output_names, write_checked
 from fedlp_edge.learning.export.onnx import export as export_onnx
 from fedlp_edge.learning.export.score_histogram import score_histogram, scores_of
@@ -268,7 +268,7 @@ def _export_depth(
 def answer_properties(submodel: Submodel) -> dict[str, str]:
     """Returns what a file says of how it answers, if that is not by one exit."""
     mean = submodel.answer == "mean" and submodel.depth > 1
-    return {"answer": f"mean of exits 1 to {submodel.depth}"} if mean else {}
+    return {ANSWER.removeprefix(PREFIX): f"{MEAN} of exits 1 to {submodel.depth}"} if mean else {}
 
 
 @torch.no_grad()

@@ -25,7 +25,11 @@ OPSET = 18
 EXIT = "exit"
 """Name of the second output of a file with early exits: the depth at which it stopped, int64 [1]."""
 
-_PREFIX = "fedlp."
+PREFIX = "fedlp."
+ANSWER = PREFIX + "answer"
+MEAN = "mean"
+"""First word of the property ``ANSWER`` of a file that answers with the mean of several exits."""
+
 _TEXTS = ("model", "task", "input_type")
 _LATER = ("task", "outputs", "units", "threshold", "input_type", "features", "confidence")
 """Properties that files of earlier versions lack."""
@@ -109,10 +113,10 @@ def to_properties(onnx_metadata: OnnxMetadata, extra: Mapping[str, str]) -> dict
         onnx_metadata: Properties that inference needs.
         extra: Further text properties, such as name and round of the run, that are stored as ``fedlp.NAME``.
     """
-    properties = {_PREFIX + key: value for key, value in extra.items()}
+    properties = {PREFIX + key: value for key, value in extra.items()}
     for key in onnx_metadata.__struct_fields__:
         value = getattr(onnx_metadata, key)
-        properties[_PREFIX + key] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        properties[PREFIX + key] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return properties
 
 
@@ -129,9 +133,9 @@ def from_properties(properties: Mapping[str, str], file: str) -> OnnxMetadata:
     values: dict[str, object] = {}
     try:
         for key in OnnxMetadata.__struct_fields__:
-            if key in _LATER and _PREFIX + key not in properties:
+            if key in _LATER and PREFIX + key not in properties:
                 continue
-            text = properties[_PREFIX + key]
+            text = properties[PREFIX + key]
             values[key] = text if key in _TEXTS else msgspec.json.decode(text)
         return msgspec.convert(values, OnnxMetadata)
     except (KeyError, msgspec.MsgspecError):

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from fedlp_edge.learning.export.early_exit import with_early_exits
 from fedlp_edge.learning.export.family import model_family
@@ -132,3 +133,31 @@ def test_a_file_that_crashes_onnxruntime_is_refused_and_costs_no_other(
     assert [refused.reason for refused in family.refused] == [
         "tiny-depth-2-fp16.onnx is refused: onnxruntime crashes when it loads it (SIGSEGV); use another precision"
     ]
+
+
+def test_files_answer_with_the_mean_of_the_exits_in_every_precision_and_stop_by_it(tmp_path: Path) -> None:
+    data, tasks = pictures(LABELS), dict.fromkeys((1, 2), Classification(2))
+    options = FamilyOptions(
+        name="tiny", classes=("dark", "bright"), precisions=("fp32", "int8"), early_exit=0.85, raw_input=False
+    )
+    model = exits_of(a_model(2), (1, 2), "mean")
+    family = ModelFamily(model, tasks, data, data, tmp_path, options).write()
+    assert family.refused == ()
+    x = data.batch(slice(0, 6))[0]
+    with torch.no_grad():
+        first, second = model.exits(x)
+    for name in ("tiny-depth-2.onnx", "tiny-depth-2-int8.onnx"):
+        session = onnxruntime.InferenceSession(str(tmp_path / name))
+        assert session.get_modelmeta().custom_metadata_map["fedlp.answer"] == "mean of exits 1 to 2"
+        (logits,) = session.run(["logits"], {"input": x.numpy()})
+        mean = ((first + second) / 2).numpy()
+        assert np.abs(logits - mean).max() < 0.1 * np.abs(mean).max()
+        assert np.abs(logits - second.numpy()).max() > 0.1 * np.abs(mean).max()
+    early = onnxruntime.InferenceSession(str(tmp_path / "tiny-early-exit.onnx"))
+    assert early.get_modelmeta().custom_metadata_map["fedlp.answer"] == "mean of exits 1 to 2"
+    for number in range(6):
+        logits, depth = early.run(["logits", "exit"], {"input": x[number : number + 1].numpy()})
+        stops = float(torch.softmax(first[number], 0).max()) >= 0.85
+        assert depth == (1 if stops else 2)
+        expected = first[number] if stops else (first[number] + second[number]) / 2
+        np.testing.assert_allclose(logits[0], expected.numpy(), rtol=1e-4, atol=1e-5)

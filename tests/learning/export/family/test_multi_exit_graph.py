@@ -30,3 +30,18 @@ def test_some_exits_of_a_model_share_its_parts() -> None:
     x = torch.ones(4, 2)
     torch.testing.assert_close(exit_of(some, 1)(x), model(x, depth=1))
     torch.testing.assert_close(some(x), model(x))
+
+
+def test_models_that_answer_with_the_mean_of_their_exits_have_all_of_them() -> None:
+    layers = [(f"l{number}", nn.Linear(2, 2)) for number in (1, 2, 3)]
+    heads = [(f"h{number}", nn.Linear(2, 2)) for number in (1, 2, 3)]
+    model = LayeredModel(layers, heads, torch.zeros(1, 2), classes=2, exit_mode="all")
+    x = torch.ones(4, 2)
+    first, second, third = model.exits(x)
+    some = exits_of(model, (1, 3), model.answer)
+    assert some.exit_depths == (1, 2, 3)
+    torch.testing.assert_close(some(x), (first + second + third) / 3)
+    torch.testing.assert_close(exit_of(some, 2)(x), (first + second) / 2)
+    torch.testing.assert_close(exit_of(some, 1)(x), first)
+    torch.testing.assert_close(some.answers(x), (first, (first + second) / 2, (first + second + third) / 3))
+    torch.testing.assert_close(some.exits(x), (first, second, third))
