@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 FIRST_PAUSE_SECONDS = 60.0
 LAST_PAUSE_SECONDS = 3600.0
+
+_CLOCK_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d")
 
 
 class RetryLog:
@@ -24,6 +28,7 @@ class RetryLog:
             reason: Reason of the failure, as people read it.
             now: Time in seconds of a clock that does not jump.
         """
+        reason = _CLOCK_TIME.sub("", reason)  # what the clock says is no other reason
         if reason == self._last and now < self._next:
             return False
         self._pause = min(LAST_PAUSE_SECONDS, 2 * self._pause) if reason == self._last else FIRST_PAUSE_SECONDS

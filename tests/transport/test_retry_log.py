@@ -23,3 +23,11 @@ def test_refusals_of_several_topics_do_not_make_each_other_news() -> None:
     ]
     assert told == [("up", 0), ("status", 0), ("up", 60), ("status", 60), ("up", 180), ("status", 180)]
     assert refusals.is_news("up", "Quota exceeded", 181)
+
+
+def test_the_time_in_a_reason_makes_no_other_reason() -> None:
+    told, line = (
+        RetryLog(),
+        "the certificate expired at 2026-10-30 16:49 UTC, and the clock says 2026-11-29 16:{:02} UTC",
+    )
+    assert [m for m in range(20) if told.is_news(line.format(m), 60.0 * m)] == [0, 1, 3, 7, 15]
