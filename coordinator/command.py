@@ -29,6 +29,7 @@ from fedlp_edge.reporting.plots import draw_plots
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.system.directories import have_temporary_directory
 from fedlp_edge.system.lifecycle import (
     EXIT_INCOMPLETE,
     EXIT_STOPPED,
@@ -72,6 +73,7 @@ def coordinate(
     _check_data(fleet, config, path)
     directory = RunDirectory.open(path)
     directory.lock()
+    have_temporary_directory(directory.path)
     claim(directory, config, fleet, hand_out=hand_out)
     _configure_log(directory, verbose=verbose)
     try:

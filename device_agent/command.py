@@ -23,7 +23,7 @@ from fedlp_edge.probe.confinement import Confinement, bounds_of
 from fedlp_edge.probe.host import probe_host, training_threads, worker_share
 from fedlp_edge.probe.neighbours import other_agents
 from fedlp_edge.probe.profiles import find_profile
-from fedlp_edge.system.directories import expand_user
+from fedlp_edge.system.directories import expand_user, have_temporary_directory, make_directory
 from fedlp_edge.system.lifecycle import EXIT_NO_COORDINATOR, EXIT_STOPPED, StopSignal, freeze_gc, print_error
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.system.printable import plain_log
@@ -130,6 +130,7 @@ def serve(config: AgentConfig) -> int:
     spec = parse_spec(str(config.data))
     check_source(spec)
     check_outside(spec, config.state_dir, "--state")
+    have_temporary_directory(make_directory(config.state_dir))
     root = root_of_trust(config.root)
     identity = Identity(Topics(str(config.fleet)), config.device_id, new_session())
     profile = find_profile(config.profile)

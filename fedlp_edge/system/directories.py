@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from fedlp_edge.errors import StorageError
@@ -67,6 +68,21 @@ def make_directory(directory: Path, option: str = "--state") -> Path:
     if not os.access(directory, os.W_OK | os.X_OK):
         raise StorageError(f"{directory}: not writable; choose another place with {option}")
     return directory
+
+
+def have_temporary_directory(instead: Path) -> None:
+    """Has this process and those that it starts put temporary files where they can be written.
+
+    Containers and services may have nothing that is writable but their own directory: ``docker run --read-only``,
+    ``ProtectSystem=strict`` without ``PrivateTmp=yes``.
+
+    Args:
+        instead: Directory for temporary files where there is no usual one.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(instead.absolute())
 
 
 def empty_directory(directory: Path) -> Path:

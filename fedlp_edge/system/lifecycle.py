@@ -213,6 +213,9 @@ def run_command(command: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
+        if "No usable temporary directory" in str(error):
+            print_error("no directory for temporary files can be written to: name one with TMPDIR")
+            return EXIT_ERROR
         if not remedy(error):
             raise
         where = f"{error.filename}: " if error.filename is not None else ""

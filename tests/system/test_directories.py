@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from fedlp_edge.errors import StorageError
-from fedlp_edge.system.directories import empty_directory, expand_user, home_directory, make_directory
+from fedlp_edge.system.directories import (
+    empty_directory,
+    expand_user,
+    have_temporary_directory,
+    home_directory,
+    make_directory,
+)
 
 
 def test_is_its_owners_alone(tmp_path: Path) -> None:
@@ -36,3 +44,26 @@ def test_a_user_without_a_home_directory_is_told_what_to_do(monkeypatch: pytest.
         expand_user("~/parts")
     with pytest.raises(StorageError, match=r"^this user has no home directory; name another$"):
         home_directory("name another")
+
+
+def test_temporary_files_go_beside_the_state_where_nothing_else_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "before")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "gettempdir", nowhere)
+        have_temporary_directory(tmp_path)
+    assert os.environ["TMPDIR"] == str(tmp_path)
+    with tempfile.TemporaryDirectory() as made:
+        assert Path(made).parent == tmp_path
+
+
+def test_usual_temporary_directory_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "before")
+    have_temporary_directory(tmp_path)
+    assert os.environ["TMPDIR"] == "before"
