@@ -80,6 +80,15 @@ class FleetClasses:
         """Whether the names and statistics are agreed, so that devices can be assigned."""
         return self._names.settled and not self._features.open and not self._targets.open
 
+    @property
+    def waiting_for(self) -> str:
+        """What the names and statistics wait for, for the owner of a device."""
+        missing = self._wanted - len(self._heard | self._useless)
+        if missing > 0:
+            others = "another device" if missing == 1 else f"{missing} others"
+            return f"the fleet waits for {others} before it agrees on its data"
+        return "the fleet is agreeing on its data"
+
     def reported(self, device: str, data: DataFacts | None, samples: int) -> bool:
         """Takes a device's report; returns whether what devices are to be told has changed."""
         before = (self.settled, self.names)

@@ -19,7 +19,7 @@ from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.rounds import events as round_events
 from fedlp_edge.core.rounds.fitness import DeviceFault
 from fedlp_edge.reporting import events
-from fedlp_edge.wire.messages import MAX_REASON, Assignment, AssignmentRefused, Failure, Ready, Status
+from fedlp_edge.wire.messages import MAX_REASON, Assignment, AssignmentRefused, Failure, Ready, Registered, Status
 
 log = logging.getLogger("fedlp.coordinator")
 
@@ -161,7 +161,11 @@ class Membership:
         if device in self._refused:
             self._refused.remove(device)
             self._step(round_events.DeviceChanged(device))
-        if self._classes.settled and (anew or not member.ready) and not self._fitness(device).lasting:
+        if not self._classes.settled:
+            # Without an answer, a device must think that its reports are lost.
+            reason = self._classes.waiting_for
+            self._context.messenger.tell(Registered(run=self._context.run, device=device, reason=reason))
+        elif (anew or not member.ready) and not self._fitness(device).lasting:
             self._assign(member)
 
     def _refuse(self, member: Member, reason: str) -> None:

@@ -40,9 +40,10 @@ class Heartbeat:
         """Whether a coordinator has sent this device a message since the agent started."""
         return self._heard
 
-    def answered(self) -> None:
-        """Notes that the coordinator has sent this device a message."""
-        self._heard = True
+    def answered(self) -> bool:
+        """Notes that the coordinator has sent this device a message; returns whether it is the first one."""
+        first, self._heard = not self._heard, True
+        return first
 
     def reported(self) -> Effects:
         """Notes that the device has reported, and warns once if the coordinator has never answered.

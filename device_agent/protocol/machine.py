@@ -85,6 +85,7 @@ from fedlp_edge.wire.messages import (
     Install,
     Progress,
     Receipt,
+    Registered,
     RunEnded,
     Status,
     Task,
@@ -489,6 +490,10 @@ class DeviceProtocol:
 
     def _down(self, message: object, now: float) -> Effects:
         match message:
+            case Registered() if message.device == self._identity.device:
+                # The next report is as far away as ever: they would go back and forth every few seconds.
+                first = self._heartbeat.answered()
+                return [Log(f"the coordinator knows this device; {message.reason}")] if first else []
             case Assignment() | AssignmentRefused() | Task() | Grant() | Receipt() | RunEnded() | Install():
                 if message.device == self._identity.device:
                     return self._message(message, now)

@@ -8,8 +8,8 @@ topic (under the fleet root)  messages                                          
 ============================  ====================================================  =================
 ``coordinator``               Announcement, retained, last will; Claim              coordinator
 ``device/ID``                 Status, retained, last will                           device ID
-``down/ID``                   Assignment, AssignmentRefused, Task, Grant,           coordinator
-                              Receipt, RunEnded, Install
+``down/ID``                   Registered, Assignment, AssignmentRefused, Task,      coordinator
+                              Grant, Receipt, RunEnded, Install
 ``up/ID``                     Ready, UnitRequest, Progress, Offer, Failure,         device ID
                               DeploymentReport, InstallReport
 ``model/UNIT``                chunks of the current version of a unit               coordinator
@@ -42,7 +42,7 @@ from fedlp_edge.errors import PeerError
 from fedlp_edge.system.printable import unprintable_fields
 from fedlp_edge.wire.packed_scores import ScoresByDepth
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Version of the protocol, raised whenever a field of a message comes, goes or changes: unknown fields are refused, so
 agents and coordinators of different versions would wait for each other. A test holds that."""
 
@@ -161,6 +161,18 @@ class Assignment(Message, frozen=True, kw_only=True):
     blueprint_digest: Digest
     depth: Annotated[int, msgspec.Meta(ge=1)]
     explanation: str = ""
+
+
+class Registered(Message, frozen=True, kw_only=True):
+    """This message says that the coordinator has heard of a device, which it can give no model yet.
+
+    Attributes:
+        reason: What it waits for.
+    """
+
+    run: Name
+    device: Name
+    reason: Reason
 
 
 class AssignmentRefused(Message, frozen=True, kw_only=True):
@@ -538,7 +550,7 @@ class InstallReport(Message, frozen=True, kw_only=True):
 
 
 FromDevice = Ready | UnitRequest | Progress | Offer | Failure | DeploymentReport | InstallReport
-FromCoordinator = Assignment | AssignmentRefused | Task | Grant | Receipt | RunEnded | Install
+FromCoordinator = Registered | Assignment | AssignmentRefused | Task | Grant | Receipt | RunEnded | Install
 
 _encoder = msgspec.json.Encoder()
 

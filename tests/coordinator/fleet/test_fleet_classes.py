@@ -158,3 +158,12 @@ def test_targets_have_one_scale_from_what_all_devices_report(tmp_path: Path) -> 
     assert scaled.target_std == (5**0.5, 2.0)
     assert FleetClasses(model, blueprint(), journal, None, 2, lambda: 0.0).model == scaled
     assert classes.refusal(DataFacts(sample_shape=(1, 2, 2), classes=("red", "blue"), labels=2, highest=1)) is not None
+
+
+def test_says_what_devices_wait_for(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    assert world.classes.waiting_for == "the fleet waits for 2 others before it agrees on its data"
+    world.classes.reported("a", named("nut"), 5)
+    assert world.classes.waiting_for == "the fleet waits for another device before it agrees on its data"
+    world.classes.reported("b", named("bolt"), 5)
+    assert world.classes.waiting_for == "the fleet is agreeing on its data"

@@ -12,7 +12,7 @@ from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.rounds.fitness import DeviceFault
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.reporting import events
-from fedlp_edge.wire.messages import Assignment, AssignmentRefused, Failure, Ready, Task
+from fedlp_edge.wire.messages import Assignment, AssignmentRefused, Failure, Ready, Registered, Task
 from tests.coordinator.assembled import AssembledRun, gone, status
 from tests.coordinator.fleets import RUN
 
@@ -36,6 +36,15 @@ def test_device_is_told_the_deepest_submodel_that_it_can_bear(tmp_path: Path) ->
     assert told == [("a", 2), ("b", 1)]
     joined = [(e.device, e.depth) for e in run.events if isinstance(e, events.DeviceJoined)]
     assert joined == [("a", 2), ("b", 1)]
+
+
+def test_device_is_answered_before_the_fleet_has_agreed_on_its_data(tmp_path: Path) -> None:
+    run = run_of(tmp_path, devices=2)
+    named = DataFacts(sample_shape=(1, 2, 2), labels=2, highest=1, classes=("nut", "bolt"))
+    run.parts.membership.reported(status("a", data=named))
+    run.parts.membership.reported(status("a", data=named))
+    waiting = Registered(run=RUN, device="a", reason="the fleet is agreeing on its data")
+    assert run.heard() == [waiting, waiting]
 
 
 def test_ready_device_is_told_nothing_again_until_it_changes(tmp_path: Path) -> None:

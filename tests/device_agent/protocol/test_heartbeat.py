@@ -8,7 +8,7 @@ from device_agent.limits import LIMITS
 from device_agent.protocol.events import DeviceMeasured, Identity, Log, Stop, Tick
 from device_agent.protocol.heartbeat import Heartbeat, Remeasurement
 from fedlp_edge.transport.base import Connected, Disconnected
-from fedlp_edge.wire.messages import Announcement, Ready, RunEnded, Status
+from fedlp_edge.wire.messages import Announcement, Ready, Registered, RunEnded, Status
 from tests.device_agent.support import (
     BROKER_LIMITS,
     FACTS,
@@ -76,6 +76,19 @@ def test_says_once_that_none_of_its_reports_was_answered() -> None:
 
     assert "answered none of 3 reports" in warning
     assert "publish on fedlp/demo/device/pi and read fedlp/demo/down/pi?" in warning
+
+
+def test_says_once_that_the_coordinator_knows_it_and_goes_on_reporting_at_its_pace() -> None:
+    device = Device()
+    device.handle(Connected(BROKER_LIMITS))
+    device.handle(DeviceMeasured(FACTS))
+    device.receive(TOPICS.coordinator, announcement(), retained=True)
+    due = device.machine.next_wakeup()
+    told = [device.down(Registered(run="run", device="pi", reason="the fleet waits for 2 others")) for _ in "ab"]
+    notes = [[effect.text for effect in effects if isinstance(effect, Log)] for effects in told]
+    assert notes == [["the coordinator knows this device; the fleet waits for 2 others"], []]
+    assert device.machine.next_wakeup() == due
+    assert reports_to_nobody(device) == []
 
 
 def test_does_not_complain_of_a_coordinator_that_has_answered_and_has_nothing_to_do() -> None:
