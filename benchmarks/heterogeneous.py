@@ -36,11 +36,11 @@ from benchmarks.pages import replace_section
 from benchmarks.rivals.dynamic_regularisation import DynamicEngine, DynamicModel
 from benchmarks.scheme_cells import (
     CONDITIONS,
-    DYNAMIC,
     EQUALITIES,
     GLOBAL_MODELS,
     REFERENCE,
     SCHEMES,
+    WITH_FEDDYN,
     Cell,
     Equality,
     Place,
@@ -221,7 +221,7 @@ def compute(cell: Cell, study: Study, engine: LocalEngine) -> dict[str, object]:
     planned = max(rounds.values())
     used: Engine = engine
     make_global_model: Callable[..., GlobalModel] = GLOBAL_MODELS.get(cell.scheme, GlobalModel)
-    if cell.scheme == DYNAMIC:
+    if cell.scheme in WITH_FEDDYN:
         used = DynamicEngine(engine)
         make_global_model = partial(DynamicModel, population=population(probe, costs))
     with tempfile.TemporaryDirectory(prefix="comparison-") as directory:

@@ -61,9 +61,11 @@ before a run, where those behind a compression are not."""
 TRICKS = RECIPES["fedlp-plus"]
 """Settings of which every scheme gets those that have nothing to do with which part of a model a device trains."""
 
-DYNAMIC = "depthfl-feddyn"
+DYNAMIC, DYNAMIC_LARGE = "depthfl-feddyn", "depthfl-large-feddyn"
 """DepthFL with FedDyn's dynamic regularisation, of ``benchmarks/rivals/dynamic_regularisation.py``, as its authors have
-it."""
+it; and with large heads besides."""
+
+WITH_FEDDYN = frozenset({DYNAMIC, DYNAMIC_LARGE})
 
 RIVALS = (
     "fedavg-full",
@@ -74,6 +76,7 @@ RIVALS = (
     "depthfl",
     DYNAMIC,
     "depthfl-large",
+    DYNAMIC_LARGE,
     "scalefl",
     "reefl",
 )
@@ -93,6 +96,7 @@ VARIANTS: dict[str, tuple[RecipeName, dict[str, Any]]] = {
     "fiarse": ("inclusivefl", {"name": "benchmarks.rivals.importance_masks:DATA", "exit_heads": "model"}),
     DYNAMIC: ("depthfl", {}),
     "depthfl-large": ("depthfl", {"exit_heads": "model"}),
+    DYNAMIC_LARGE: ("depthfl", {"exit_heads": "model"}),
     "scalefl": ("inclusivefl", {"name": "benchmarks.rivals.scaled_exits:DATA", "exit_heads": "model"}),
     "reefl": ("inclusivefl", {"name": "benchmarks.rivals.recurrent_exits:text", "exit_heads": "model"}),
     "fedlp-exits": ("depthfl", {"exit_heads": "max-pooled"}),
@@ -112,7 +116,7 @@ IN_MEMORY: dict[str, dict[str, Any]] = {
 """What of ``[model]`` differs in cells of equal memory: with its large heads, a device of depth 1 of FedLP-Hetero would
 take more memory than the whole model; the wide levels are the widest, in steps of 1/32, that fit."""
 
-NOT_IN_MEMORY = frozenset({UNREACHABLE, DYNAMIC, "depthfl-large", "fiarse", "scalefl"})
+NOT_IN_MEMORY = frozenset({UNREACHABLE, *WITH_FEDDYN, "depthfl-large", "fiarse", "scalefl"})
 """Schemes whose smallest part does not fit the weakest device in cells of equal memory, or whose whole does not fit the
 strongest one, as that of ScaleFL, with 9.5 of 9.2 MB. FIARSE leaves single weights out and keeps all activations, which
 are most of the memory. With FedDyn, a device keeps what its rounds have changed besides, which was not measured."""
@@ -137,7 +141,7 @@ UNDISTILLED: tuple[str, Document] = ("no distillation", {"training": {"objective
 TRAINING = 3
 """Forward passes that a training step counts as: the backward pass computes two products per forward one."""
 
-DISTILLING = frozenset({"depthfl", DYNAMIC, "depthfl-large"})
+DISTILLING = frozenset({"depthfl", "depthfl-large", *WITH_FEDDYN})
 """Schemes that have the distillation of the recipe ``depthfl``."""
 
 ENSEMBLES = frozenset({*DISTILLING, "scalefl", "fedlp-exits"})

@@ -17,6 +17,7 @@ from benchmarks.scheme_cells import (
     BUDGETS,
     CONDITIONS,
     DYNAMIC,
+    DYNAMIC_LARGE,
     EQUALITIES,
     MIXES,
     NOT_IN_MEMORY,
@@ -25,6 +26,7 @@ from benchmarks.scheme_cells import (
     RIVALS,
     SCHEMES,
     UNREACHABLE,
+    WITH_FEDDYN,
     Cell,
     Condition,
     Equality,
@@ -66,6 +68,7 @@ TITLES = {
     "depthfl": "DepthFL",
     DYNAMIC: "DepthFL with FedDyn",
     "depthfl-large": "DepthFL, large heads",
+    DYNAMIC_LARGE: "DepthFL with FedDyn, large heads",
     "scalefl": "ScaleFL",
     "reefl": "ReeFL",
     "fedlp-exits": "**FedLP with exits**",
@@ -81,6 +84,7 @@ COLOURS = {
     "depthfl": BLUE,
     DYNAMIC: "#6fa8dc",
     "depthfl-large": "#1d4e9e",
+    DYNAMIC_LARGE: "#4b79b8",
     "scalefl": "#7b4fa3",
     "reefl": "#b07aa1",
     "fedlp-exits": "#b3392f",
@@ -255,7 +259,7 @@ class Report:
         """What the planner foresees that training takes, by depth or level."""
         rows = []
         for scheme in self._study.compared(SCHEMES):
-            if scheme == DYNAMIC:  # the planner does not know of what it keeps besides
+            if scheme in WITH_FEDDYN:  # the planner does not know of what it keeps besides
                 continue
             wanted = experiment(Cell("tricks", scheme, "u", self._skewed, 1), self._study, 1)
             needed = peaks_of(wanted)

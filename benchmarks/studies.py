@@ -86,7 +86,9 @@ class StudyOfPersons(Study):
         return f"{self.data}&only={','.join(trained)}", f"{self.data}&only={','.join(judged)}"
 
 
-PICTURES_ALONE = frozenset({"heterofl", "fedrolex", "fiarse", "depthfl-feddyn", "depthfl-large", "scalefl"})
+PICTURES_ALONE = frozenset(
+    {"heterofl", "fedrolex", "fiarse", "depthfl-feddyn", "depthfl-large", "depthfl-large-feddyn", "scalefl"}
+)
 """Schemes that need the network for pictures: its large heads, channels enough for narrow levels, or all of it. FedDyn
 needs none of that and was tried there alone."""
 
@@ -113,7 +115,7 @@ CIFAR10 = Study(
     input=(3, 32, 32),
     rounds=30,
     partitions=(SKEWED,),
-    left_out=frozenset({"heterofl", "fedrolex", "fiarse", "depthfl", "scalefl", "reefl"}),
+    left_out=PICTURES_ALONE - {"depthfl-large"} | {"depthfl", "reefl"},
     equal_memory=False,
 )
 """Photographs in colour on the network, the fleet and the settings of Fashion-MNIST, with the rivals that came nearest
