@@ -14,7 +14,9 @@ def problem_of(path: str) -> str:
     """Returns what is wrong with a file, in words that follow "the final model"; empty if nothing is."""
     import onnxruntime  # noqa: PLC0415 - here, so that a broken installation is an answer as well
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # otherwise threads are bound to cores that a container may not use
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0]
     shape = [size if isinstance(size, int) else 1 for size in entry.shape]
     kind = np.uint8 if entry.type == "tensor(uint8)" else np.float32

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class Classifier:
 
     Args:
         path: Path of the ONNX file.
-        threads: Number of threads of onnxruntime; 0 for its default.
+        threads: Number of threads of onnxruntime; 0 for one per core that this process may use.
 
     Attributes:
         onnx_metadata: Metadata of the model.
@@ -99,7 +100,9 @@ class Classifier:
             raise ExportError(f"there is no file {display_name(path)}")
         check_weights(path)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        # Left to itself, onnxruntime binds threads to cores of the whole machine, which a container may not use: older
+        # ones do not load the model then, newer ones fill the log.
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.log_severity_level = 4
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -391,6 +391,7 @@ _LOAD = """
 import sys, onnxruntime
 options = onnxruntime.SessionOptions()
 options.log_severity_level = 4
+options.intra_op_num_threads = 1
 onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 """
 

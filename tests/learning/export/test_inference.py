@@ -132,3 +132,10 @@ def test_inference_loads_no_torch(model: Path, tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(model), str(tmp_path / "a.png")], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_threads_are_as_many_as_the_cores_that_may_be_used(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # onnxruntime binds threads to cores only where it chooses their number.
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 5, 7})
+    assert Classifier(model)._session.get_session_options().intra_op_num_threads == 3
+    assert Classifier(model, 2)._session.get_session_options().intra_op_num_threads == 2
