@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,11 +87,18 @@ def probe_host(root: Path = Path("/")) -> Host:
         battery_percent=None if battery is None else max(0.0, float(battery.percent)),
         on_battery=None if battery is None or battery.power_plugged is None else not battery.power_plugged,
         temperature_celsius=hottest(_sensor("sensors_temperatures")),
-        swap_free=psutil.swap_memory().free,
+        swap_free=_swap_free(),
         throttled=is_throttled(root),
         own_memory=psutil.Process().memory_info().rss,
     )
     return within(host, read_limits(root), os.getloadavg()[0])
+
+
+def _swap_free() -> int:
+    """Returns the free bytes of swap space, without what psutil warns of where /proc/vmstat is hidden (containers)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return int(psutil.swap_memory().free)
 
 
 def within(host: Host, limits: CgroupLimits, load_average: float) -> Host:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -171,3 +172,14 @@ def test_unknown_power_supply_stays_unknown(
     battery = SimpleNamespace(percent=50, power_plugged=plugged)
     monkeypatch.setattr("fedlp_edge.probe.host.psutil.sensors_battery", lambda: battery, raising=False)
     assert probe_host().on_battery is on_battery
+
+
+def test_hidden_figures_of_swap_are_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn() -> SimpleNamespace:
+        warnings.warn("'sin' and 'sout' swap memory stats couldn't be determined", RuntimeWarning, stacklevel=1)
+        return SimpleNamespace(free=7)
+
+    monkeypatch.setattr("psutil.swap_memory", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert probe_host().swap_free == 7
