@@ -49,7 +49,8 @@ BUDGETS: tuple[Literal["bytes", "macs"], ...] = ("bytes", "macs")
 """Equalities that limit the rounds; one run serves both."""
 
 OURS = ("fedlp-exits", "fedlp-hetero")
-"""With every trick they are the recipes ``fedlp-exits``, which broadcasts as ``int8`` besides, and ``fedlp-plus``."""
+"""With every trick they are the recipes ``fedlp-exits``, which broadcasts as ``int8`` and draws devices evenly besides,
+and ``fedlp-plus``."""
 
 REFERENCE = "fedlp-hetero"
 """As published it is the budget of all."""

@@ -160,9 +160,9 @@ class Report:
             f"what FedLP-Hetero as published costs in {study.rounds} rounds. Accuracy of the global model on the "
             f"whole test split in per cent. A seed counts with the mean of its last {study.reported} rounds; shown "
             "are mean ± standard deviation over the seeds, and in brackets how many there are. With every trick, "
-            "FedLP-Hetero is `fedlp-plus`; FedLP with exits is `fedlp-exits`, which broadcasts as `int8`, too. † What "
-            f"unequal devices cannot do: everybody trains the whole model. {MISSING} stands where no cell is computed "
-            "yet; a scheme without a cell in a table has no row there.",
+            "FedLP-Hetero is `fedlp-plus`; the recipe `fedlp-exits` is FedLP with exits that also broadcasts as `int8` "
+            "and draws devices evenly. † What unequal devices cannot do: everybody trains the whole model. "
+            f"{MISSING} stands where no cell is computed yet; a scheme without a cell in a table has no row there.",
             self.tables(),
             "### Who is ahead" + study.of,
             self.differences(),

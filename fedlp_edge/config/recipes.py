@@ -70,7 +70,7 @@ RECIPES: Mapping[RecipeName, Mapping[str, Mapping[str, Any]]] = MappingProxyType
             "scheme": {"depth": "auto", "lpr": 1.0},
             "update": {"encoding": "int8", "broadcast": "int8"},
             "server": {"optimizer": "momentum", "momentum": 0.8, "lr": 0.3, "ema": 0.9},
-            "rounds": {"devices_per_round": 4, "prefer_deepest": 4.0},
+            "rounds": {"devices_per_round": 4},
         },
     }
 )

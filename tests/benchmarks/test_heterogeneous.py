@@ -139,11 +139,11 @@ def test_experiments_are_their_recipes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("condition", "scheme", "recipe"),
-    [("tricks", "fedlp-hetero", "fedlp-plus"), ("tricks+int8", "fedlp-exits", "fedlp-exits")],
+    ("condition", "scheme", "setting", "recipe"),
+    [("tricks", "fedlp-hetero", 0, "fedlp-plus"), ("tricks+int8", "fedlp-exits", 1, "fedlp-exits")],
 )
-def test_ours_with_every_trick_are_recipes(condition: Condition, scheme: str, recipe: str) -> None:
-    ours = experiment(Cell(condition, scheme, "u", "iid", 1), FASHION_MNIST, 3)
+def test_ours_with_every_trick_are_recipes(condition: Condition, scheme: str, setting: int, recipe: str) -> None:
+    ours = experiment(Cell(condition, scheme, "u", "iid", 1, setting=setting), FASHION_MNIST, 3)
     wanted = msgspec.convert(with_recipe({"recipe": recipe}), Experiment)
     assert (ours.scheme, ours.update, ours.server) == (wanted.scheme, wanted.update, wanted.server)
     assert ours.training.objective == wanted.training.objective
@@ -152,7 +152,7 @@ def test_ours_with_every_trick_are_recipes(condition: Condition, scheme: str, re
         wanted.model.exits,
         wanted.model.exit_heads,
     )
-    assert (ours.rounds.devices_per_round, ours.rounds.prefer_deepest) == (4, 4.0)
+    assert (ours.rounds.devices_per_round, ours.rounds.prefer_deepest) == (4, wanted.rounds.prefer_deepest)
 
 
 def test_rivals_get_every_trick_and_keep_what_is_theirs() -> None:
