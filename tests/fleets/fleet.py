@@ -17,6 +17,7 @@ import psutil
 from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.log import read_events
 from fedlp_edge.reporting.summary import Summary, load
+from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE
 
 PATIENCE_SECONDS = 200.0
 
@@ -174,10 +175,12 @@ class Fleet:
         raise AssertionError(f"nothing came of it; {self.logs()}")
 
     def finish(self) -> Summary:
-        """Waits until the coordinator ends by itself."""
+        """Waits until the coordinator ends by itself, with the code of a run that has done everything or has not."""
         code = self.processes.pop("coordinator").wait(PATIENCE_SECONDS)
-        assert code == 0, self.logs()
-        return load(self.run / "summary.json")
+        assert code in (0, EXIT_INCOMPLETE), self.logs()
+        summary = load(self.run / "summary.json")
+        assert (code == EXIT_INCOMPLETE) == bool(summary.shortcomings), self.logs()
+        return summary
 
     def logs(self) -> str:
         return "\n".join(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in self.directory.glob("*.log"))
