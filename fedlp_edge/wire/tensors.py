@@ -101,18 +101,13 @@ def pack(tensors: Mapping[str, Array]) -> bytes:
     return b"".join(pieces(tensors))
 
 
-def pack_file(tensors: Mapping[str, Array], path: Path, *, durable: bool = True) -> None:
+def pack_file(tensors: Mapping[str, Array], path: Path) -> None:
     """Writes ``pack(tensors)``, replacing ``path`` in one step that a power cut cannot halve.
-
-    Args:
-        tensors: Tensors by name.
-        path: Final path, whose directory exists.
-        durable: Whether the file survives a power cut; one that is not may be cut short by it.
 
     Raises:
         OSError: The disk is full or failed.
     """
-    write_file(path, pieces(tensors), durable=durable)
+    write_file(path, pieces(tensors))
 
 
 def unpack(blob: Blob) -> dict[str, Array]:
