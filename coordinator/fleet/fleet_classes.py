@@ -14,6 +14,7 @@ from fedlp_edge.core.device_data import DataFacts, feature_mismatch, listed, mis
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.core.standardisation.input_statistics import InputStatistics
+from fedlp_edge.core.standardisation.unlike_columns import UnlikeColumn
 from fedlp_edge.core.targets import BUILT_IN_TASKS, TargetKind
 from fedlp_edge.storage.journal import Journal
 
@@ -126,6 +127,15 @@ class FleetClasses:
         """Returns why the model cannot learn from a device's samples; None if it can, or the device tells nothing."""
         return self._mismatch(data, self.names)
 
+    def unlike_columns(self, device: str, data: DataFacts | None) -> list[UnlikeColumn]:
+        """Returns the features and targets of a device whose values look as if they had another unit than elsewhere."""
+        if data is None:
+            return []
+        found = [] if data.features is None else self._features.unlike(device, data.features)
+        if self._model.task == "regression" and data.targets is not None:
+            found += self._targets.unlike(device, data.targets)
+        return found
+
     def _mismatch(self, data: DataFacts | None, names: tuple[str, ...]) -> str | None:
         if data is None:
             return None
@@ -136,10 +146,10 @@ class FleetClasses:
 
     def _take(self, site: str, data: DataFacts, samples: int | None) -> None:
         if data.features is not None:
-            self._features.offer(site, data.features)
+            self._features.offer(site, data.features, decides=site == _TEST_DATA)
         kind = self._kind or data.target_kind
         if self._model.task == "regression" and data.targets is not None:
-            self._targets.offer(site, data.targets)
+            self._targets.offer(site, data.targets, decides=site == _TEST_DATA)
         # What looks like classes before the task is known, such as whole numbers, gives labels and targets no names.
         if self._names.offer(site, data.classes if data.target_kind == kind else (), samples):
             self._remember()

@@ -23,6 +23,8 @@ from fedlp_edge.wire.messages import MAX_REASON, Assignment, AssignmentRefused, 
 
 log = logging.getLogger("fedlp.coordinator")
 
+_SHOWN_COLUMNS = 3
+
 
 class Membership:
     """The devices of one run, as the coordinator talks with them.
@@ -107,6 +109,8 @@ class Membership:
         """Tells everybody their class numbers once the fleet has agreed on them."""
         if self._classes.tick():
             for member in self.all():
+                if self._units(member):  # which shows only now that others have reported
+                    self._introduce(member)
                 self._place(member)
 
     def left(self, status: Status) -> bool:
@@ -184,7 +188,8 @@ class Membership:
             return
         if member.facts.data is not None and (missing := missing_classes(member.facts.data, self._classes.names)):
             log.info("%s has no samples of %s", member.device, listed(missing))
-        log.info("%s (%s) gets %s", member.device, member.facts.profile, plan.explanation)
+        explanation = plan.explanation + self._units(member)
+        log.info("%s (%s) gets %s", member.device, member.facts.profile, explanation)
         self._context.emit(
             events.DeviceJoined(
                 time=time.time(),
@@ -193,7 +198,7 @@ class Membership:
                 samples=member.facts.samples,
                 depth=plan.depth,
                 lpr=plan.lpr,
-                explanation=plan.explanation,
+                explanation=explanation,
             )
         )
 
@@ -205,9 +210,15 @@ class Membership:
                 model=self._classes.model,
                 blueprint_digest=self._context.blueprint.digest,
                 depth=member.plan.depth,
-                explanation=member.plan.explanation,
+                explanation=member.plan.explanation + self._units(member),
             )
         )
+
+    def _units(self, member: Member) -> str:
+        """Returns what to say of columns that look as if they had another unit on a device than elsewhere."""
+        found = self._classes.unlike_columns(member.device, member.facts.data)
+        more = f" and {len(found) - _SHOWN_COLUMNS} more" if len(found) > _SHOWN_COLUMNS else ""
+        return f"; in another unit than elsewhere? {', '.join(map(str, found[:_SHOWN_COLUMNS]))}{more}" if found else ""
 
     def _reassign(self, member: Member) -> None:
         self._step(round_events.DeviceGone(member.device))

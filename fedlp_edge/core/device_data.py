@@ -251,6 +251,11 @@ def feature_mismatch(data: DataFacts, names: tuple[str, ...]) -> str | None:
         return None
     have = data.features.names
     if lacks := [name for name in names if name not in have]:
+        folded = {name.casefold(): name for name in have if name not in names}
+        alike = {name: folded[name.casefold()] for name in lacks if name.casefold() in folded}
+        if len(alike) == len(lacks):
+            own = ", ".join(f'"{alike[name][:40]}" is "{name[:40]}"' for name in lacks[:_SHOWN])
+            return f"the fleet writes the features in other capitals: {own} there; rename the columns"
         return f"the fleet has features that the samples lack: {listed(lacks)}; rename the columns, or list features="
     if more := [name for name in have if name not in names]:
         return f"the samples have features that the fleet lacks: {listed(more)}; list the fleet's with features="

@@ -214,6 +214,13 @@ class Detached(Cnn):
         return super().forward(x).detach()
 
 
+class Dropped(Cnn):
+    """Drops in evaluation, too, as F.dropout does unless it is told the mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.dropout(x, 0.3))
+
+
 class Dice(Cnn):
     """Drops a part by Python's random numbers."""
 
@@ -319,7 +326,12 @@ REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
     "packed": (PackedWords, TOKENS, "packs sequences by their lengths"),
     "script": (lambda: torch.jit.script(Cnn()), PICTURE, "is TorchScript"),
     "half precision": (lambda: Cnn().half(), PICTURE, "call model.float() first"),
-    "random": (lambda: Cnn(nn.FractionalMaxPool2d(3, output_size=(8, 8))), PICTURE, "decides by more than its input"),
+    "random": (
+        lambda: Cnn(nn.FractionalMaxPool2d(3, output_size=(8, 8))),
+        PICTURE,
+        "draws random numbers in evaluation, too",
+    ),
+    "dropout without training": (Dropped, PICTURE, "F.dropout(x, 0.5, self.training)"),
     "squeezed": (Squeezed, PICTURE, "gives [5] for a single sample, not [1, 5]"),
     "minus the batch's mean": (Centred, PICTURE, "depends on the others in its batch"),
     "scaled by the batch": (Scaled, PICTURE, "depends on the others in its batch"),

@@ -21,6 +21,7 @@ from torch import nn
 
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.model.costs import MacCounter
+from fedlp_edge.learning.model.module_copies import tensors_in
 from fedlp_edge.learning.partition.cut_points import Segment, is_derived, segments, state_of
 from fedlp_edge.learning.partition.grouping import balanced_weights, group
 from fedlp_edge.learning.partition.recorder import ROOT
@@ -261,7 +262,20 @@ def _check(stages: Sequence[Stage], traced: Traced, model: nn.Module) -> None:
                     raise cannot_run(f"{type(model).__name__} in pieces", traced.sample, error, WAY_OUT) from error
     # The bits may differ: without gradients, torch may choose a faster kernel.
     if not torch.allclose(value, traced.logits, rtol=1e-3, atol=1e-4, equal_nan=True):
+        if _draws_in_evaluation(model, traced.sample):
+            raise PartitionError(
+                f"{type(model).__name__} draws random numbers in evaluation, too, so its answers differ from call to "
+                "call: a dropout in a forward needs training=self.training, as in F.dropout(x, 0.5, self.training); "
+                "other draws belong into a submodule that leaves them out in evaluation"
+            )
         raise PartitionError(
             f"{type(model).__name__} does not compute the same in pieces, because its forward decides by more than "
             "its input; pass the model as a list of blocks"
         )
+
+
+def _draws_in_evaluation(model: nn.Module, sample: torch.Tensor) -> bool:
+    """Tells whether a model that runs on a sample answers it in two ways in evaluation."""
+    with preserved(sample.device), torch.no_grad(), mode(model, training=False):
+        one, other = (list(tensors_in(model(sample))) for _ in range(2))
+    return any(not torch.allclose(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))

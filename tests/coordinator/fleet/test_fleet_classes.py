@@ -167,3 +167,29 @@ def test_says_what_devices_wait_for(tmp_path: Path) -> None:
     assert world.classes.waiting_for == "the fleet waits for another device before it agrees on its data"
     world.classes.reported("b", named("bolt"), 5)
     assert world.classes.waiting_for == "the fleet is agreeing on its data"
+
+
+def test_features_of_one_early_device_do_not_keep_all_others_out(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.classes.reported("a", measured(0.0, "X"), 5)
+    for device in ("b", "c"):
+        world.classes.reported(device, measured(2.0, "x"), 5)
+        assert world.classes.refusal(measured(2.0, "x")) is None
+    world.now = LIMITS.class_settle_seconds
+    assert world.classes.tick()
+    assert (world.classes.model.input_names, world.classes.model.input_mean) == (("x",), (2.0,))
+    reason = world.classes.refusal(measured(0.0, "X"))
+    assert reason == 'the fleet writes the features in other capitals: "X" is "x" there; rename the columns'
+
+
+def test_a_device_with_another_unit_is_named_with_the_column(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    volts, millivolts = (
+        DataFacts(features=ColumnSums(names=("volt",), count=10, mean=(mean,), deviations=(mean,)))
+        for mean in (12.0, 12e6)
+    )
+    world.classes.reported("a", volts, 5)
+    assert world.classes.unlike_columns("a", volts) == []
+    world.classes.reported("b", millivolts, 5)
+    assert [column.name for column in world.classes.unlike_columns("b", millivolts)] == ["volt"]
+    assert world.classes.unlike_columns("a", volts) == []

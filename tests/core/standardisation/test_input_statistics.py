@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.core.standardisation.input_statistics import InputStatistics
+from fedlp_edge.core.standardisation.unlike_columns import unlike_columns
 
 
 def site(*names: str, mean: float) -> ColumnSums:
@@ -34,9 +37,59 @@ def test_what_was_agreed_does_not_change() -> None:
     assert statistics.agreed == site("a", mean=1.0)
 
 
-def test_other_features_than_those_of_the_first_site_are_left_out() -> None:
+def test_the_features_of_most_sites_count_whoever_reports_first() -> None:
+    for order in ("xyz", "zyx"):
+        statistics = InputStatistics()
+        offers = {"x": site("A", "b", mean=9.0), "y": site("a", "b", mean=1.0), "z": site("b", "a", mean=3.0)}
+        for name in order:
+            statistics.offer(name, offers[name])
+        assert statistics.names == ()
+        assert statistics.settle()
+        assert statistics.agreed is not None
+        assert (statistics.agreed.names, statistics.agreed.mean) == (("a", "b"), (2.5, 2.5))
+
+
+def test_among_as_many_sites_those_with_more_values_count_whoever_reports_first() -> None:
+    for order in ("xy", "yx"):
+        statistics = InputStatistics()
+        offers = {"x": site("a", mean=1.0), "y": ColumnSums(names=("b",), count=3, mean=(1.0,), deviations=(0.0,))}
+        for name in order:
+            statistics.offer(name, offers[name])
+        assert statistics.settle()
+        assert statistics.names == ("b",)
+
+
+def test_a_deciding_site_goes_before_any_number_of_others() -> None:
     statistics = InputStatistics()
-    statistics.offer("x", site("a", mean=1.0))
-    statistics.offer("y", site("b", mean=9.0))
+    statistics.offer("x", site("A", mean=1.0))
+    statistics.offer("y", site("A", mean=1.0))
+    statistics.offer("", site("a", mean=4.0), decides=True)
+    assert statistics.names == ("a",)
     assert statistics.settle()
-    assert statistics.agreed == site("a", mean=1.0)
+    assert statistics.agreed == site("a", mean=4.0)
+
+
+def volts(mean: float, std: float) -> ColumnSums:
+    return ColumnSums(names=("volt", "load"), count=10, mean=(mean, 1.0), deviations=(10 * std * std, 10.0))
+
+
+def test_a_column_in_another_unit_is_found_by_its_mean_and_its_spread() -> None:
+    found = unlike_columns(volts(12000.0, 500.0), [volts(12.0, 0.5), volts(12.5, 0.4)])
+    assert [str(column) for column in found] == ['"volt" (mean 1.2e+04, elsewhere 12.2)']
+    small = unlike_columns(volts(12.0, 0.5), [volts(12000.0, 500.0), volts(12100.0, 500.0)])
+    assert [(column.name, column.mean) for column in small] == [("volt", 12.0)]
+
+
+@pytest.mark.parametrize(
+    ("own", "others"),
+    [
+        (volts(12.0, 0.5), [volts(12000.0, 500.0)]),  # of two, the larger one is named
+        (volts(240.0, 10.0), [volts(12.0, 0.5), volts(12.0, 0.5)]),  # another machine
+        (volts(12000.0, 0.0), [volts(12.0, 0.5)]),  # a sensor that never changes
+        (volts(12000.0, 0.5), [volts(12.0, 0.5)]),  # another place on the same scale
+        (volts(12000.0, 500.0), []),
+        (volts(12000.0, 500.0), [site("other", mean=1.0)]),
+    ],
+)
+def test_what_may_be_so_is_no_other_unit(own: ColumnSums, others: list[ColumnSums]) -> None:
+    assert unlike_columns(own, others) == []
