@@ -19,6 +19,7 @@ from coordinator.run_context import RunContext
 from fedlp_edge.core.algorithm import plausibility
 from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean, capacity_bits, capacity_of
 from fedlp_edge.core.algorithm.resolution import WeightLimit, weight_limit
+from fedlp_edge.core.algorithm.scaled_integers import Values
 from fedlp_edge.core.algorithm.selection import draw_sent_tensors
 from fedlp_edge.core.device_scores import HeldOutScores, anomaly_thresholds, fleet_scores
 from fedlp_edge.core.rounds.cohort import Cohort, Key
@@ -153,12 +154,12 @@ class RoundUpdates:
         Raises:
             RejectedUpdateError: Admission refuses them; the refusal is journaled.
         """
-        deltas = self._admit(offer, blob, verified=True)
+        values = self._admit(offer, blob, verified=True)
         update = AcceptedUpdate(offer, bytes_up, counts_in)
         move_into_place(blob, self._context.directory.update(offer.round, offer.device), durable=False)
         row = UpdateRow(offer.round, offer.device, True, offer.digest, msgspec.json.encode(update))
         self._context.journal.put_update(row)
-        self._count(update, deltas)
+        self._count(update, values)
         return update
 
     def give_up(self, device: str, round: int, digest: str, verdict: UpdateVerdict) -> None:
@@ -336,12 +337,12 @@ class RoundUpdates:
             self.accepted[row.device] = update  # its bytes have served
             return
         try:
-            deltas = self._admit(update.offer, self._context.directory.update(row.round, row.device))
+            values = self._admit(update.offer, self._context.directory.update(row.round, row.device))
         except (RejectedUpdateError, OSError):
             # The machine lost power before the bytes were on disk; the device will be asked again.
             self._context.journal.drop_update(row.round, row.device)
             return
-        self._count(update, deltas)
+        self._count(update, values)
 
     def _expectation(self, offer: Offer) -> Expectation:
         place = self._place(offer)
@@ -364,17 +365,17 @@ class RoundUpdates:
             granularity=self._context.config.scheme.granularity,
         )
 
-    def _admit(self, offer: Offer, blob: Path, *, verified: bool = False) -> Mapping[str, Array]:
+    def _admit(self, offer: Offer, blob: Path, *, verified: bool = False) -> Mapping[str, Values]:
         # Mapped, since the bytes are in memory already as pages of the file.
-        return self._admission.admit(offer, mapped(blob), self._expectation(offer), verified=verified).deltas
+        return self._admission.admit(offer, mapped(blob), self._expectation(offer), verified=verified).values
 
-    def _count(self, update: AcceptedUpdate, deltas: Mapping[str, Array]) -> None:
+    def _count(self, update: AcceptedUpdate, values: Mapping[str, Values]) -> None:
         offer = update.offer
         if update.counts_in == self.round:
-            self._mean.add(deltas, self._weight(offer))
+            self._mean.add(values, self._weight(offer))
             self.accepted[offer.device] = update
             depth = self._place(offer).depth
-            self._sizes[offer.device] = plausibility.sizes_of(self._blueprint.exchanged_by(depth), deltas)
+            self._sizes[offer.device] = plausibility.sizes_of(self._blueprint.exchanged_by(depth), values)
         else:
             self.early[offer.device] = update
         self._verdicts[offer.device, offer.round] = UpdateVerdict("contributed")

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
 from fedlp_edge.core.algorithm.plausibility import squared_norm
+from fedlp_edge.core.algorithm.scaled_integers import ScaledIntegers, Values, widened
 from fedlp_edge.core.blueprint import Blueprint, TensorSpec, Unit
 from fedlp_edge.core.device_scores import HeldOutScores, problem_of
 from fedlp_edge.core.settings import Encoding
@@ -107,14 +108,19 @@ class AdmittedUpdate:
         device: Id of the device that sent the update.
         round: Number of the round.
         weight_samples: Number of training samples behind the update.
-        deltas: Deltas, or values of statistics, by tensor name; float32, finite, within the limits, read-only; views
-            of the blob where nothing was encoded.
+        values: Deltas, or values of statistics, by tensor name; finite, within the limits, read-only; views of the
+            blob, unless it was compressed or several integers share a byte.
     """
 
     device: str
     round: int
     weight_samples: int
-    deltas: dict[str, Array]
+    values: dict[str, Values]
+
+    @property
+    def deltas(self) -> dict[str, Array]:
+        """The values as float32."""
+        return {name: widened(values) for name, values in self.values.items()}
 
 
 class Admission:
@@ -186,12 +192,12 @@ class Admission:
             _refuse(RejectionReason.SIZE, f"{len(whole)} bytes came of {offer.size} offered")
         if not verified and digest_of(whole) != offer.digest:
             _refuse(RejectionReason.DIGEST, "the bytes that came do not have the digest that was offered")
-        deltas: dict[str, Array] = {}
+        values: dict[str, Values] = {}
         for part, (unit, owed) in zip(offer.units, self._owed(expected), strict=True):
             payload = whole[part.offset : part.offset + part.size]
-            _decode(unit, owed, payload, self._limits.max_value, expected.encoding, into=deltas)
-        self._check_norm(array for name, array in deltas.items() if name not in self._blueprint.statistics)
-        return AdmittedUpdate(expected.device, expected.round, offer.samples, deltas)
+            _decode(unit, owed, payload, self._limits.max_value, expected.encoding, into=values)
+        self._check_norm(delta for name, delta in values.items() if name not in self._blueprint.statistics)
+        return AdmittedUpdate(expected.device, expected.round, offer.samples, values)
 
     def _owed(self, expected: Expectation) -> list[tuple[Unit, tuple[TensorSpec, ...]]]:
         """Returns the units and tensors to be sent, in the order of the blueprint."""
@@ -218,7 +224,7 @@ class Admission:
         if offer.size != offset:
             _refuse(RejectionReason.SIZE, f"the update has {offer.size} bytes, its parts have {offset}")
 
-    def _check_norm(self, deltas: Iterable[Array]) -> None:
+    def _check_norm(self, deltas: Iterable[Values]) -> None:
         if self._limits.max_norm is None:
             return
         norm = math.sqrt(sum(squared_norm(delta) for delta in deltas))
@@ -263,9 +269,9 @@ def admit_part(unit: Unit, tensors: tuple[TensorSpec, ...], blob: Blob, encoding
     Raises:
         RejectedUpdateError: The deltas are refused, for a ``RejectionReason``.
     """
-    deltas: dict[str, Array] = {}
-    _decode(unit, tensors, blob, MAX_ABS_DELTA, encoding, into=deltas)
-    return deltas
+    values: dict[str, Values] = {}
+    _decode(unit, tensors, blob, MAX_ABS_DELTA, encoding, into=values)
+    return {name: widened(of_tensor) for name, of_tensor in values.items()}
 
 
 def check_values(tensors: Iterable[TensorSpec], deltas: Mapping[str, Array]) -> None:
@@ -324,7 +330,7 @@ def _decode(
     max_value: float,
     encoding: Encoding,
     *,
-    into: dict[str, Array],
+    into: dict[str, Values],
 ) -> None:
     """Decodes exactly the expected tensors of one unit."""
     try:
@@ -355,7 +361,7 @@ def _decode(
             scale = scale_of.get(spec.name)
             # Integers of one scale are in the order of the values that they lead to, and far quicker to go through.
             _check_values(spec, stored, max_value, 1.0 if scale is None else scale)
-            into[spec.name] = compression.widen(stored, scale)
+            into[spec.name] = compression.widen(stored) if scale is None else ScaledIntegers(stored, scale)
 
 
 def _check_type(spec: TensorSpec, info: TensorInfo, allowed: tuple[str, ...], shape: tuple[int, ...]) -> None:

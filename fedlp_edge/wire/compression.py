@@ -223,9 +223,9 @@ def decompress(frame: Blob, most: int) -> bytes:
     return content
 
 
-def widen(values: npt.NDArray[Any], scale: np.float32 | None = None) -> Array:
-    """Converts encoded numbers to read-only float32; ``scale`` multiplies integers."""
-    wide: Array = np.asarray(values if scale is None else np.multiply(values, scale, dtype=np.float32), dtype="<f4")
+def widen(values: npt.NDArray[Any]) -> Array:
+    """Converts encoded numbers to read-only float32."""
+    wide: Array = np.asarray(values, dtype="<f4")
     wide.flags.writeable = False
     return wide
 

@@ -26,7 +26,6 @@ from fedlp_edge.wire.compression import (
     packed_levels,
     rounding_seed,
     unpacked_levels,
-    widen,
 )
 from fedlp_edge.wire.tensors import Array
 
@@ -279,12 +278,6 @@ def test_takes_empty_tensors_scalars_and_noughts(encoding: Encoding) -> None:
 
     assert [array.shape for array in back.values()] == shapes
     assert not any(array.any() for array in back.values())
-
-
-def test_widens_into_read_only_float32() -> None:
-    wide = widen(np.array([-128, 0, 127], np.int8), np.float32(0.5))
-
-    assert (wide.dtype, wide.tolist(), wide.flags.writeable) == (np.float32, [-64.0, 0.0, 63.5], False)
 
 
 def frame(content: bytes, **options: bool) -> bytes:

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.core.algorithm import exact_sum
+from fedlp_edge.core.algorithm.scaled_integers import BLOCK, Values, float_blocks, widened
 from fedlp_edge.core.blueprint import TensorSpec
 
 Array = npt.NDArray[np.float32]
@@ -37,8 +38,6 @@ SCALE_BITS = 42
 
 MAX_ABS_DELTA = 2.0**20
 """Largest absolute delta that admission lets through; with it a sum stays within 2**62, so int64 holds it."""
-
-_BLOCK = 1 << 16  # elements; the float64 temporaries of one block stay in the second-level cache
 
 
 def capacity_of(weights: Iterable[int]) -> int:
@@ -102,7 +101,7 @@ class LayerwiseMean:
         self._sums: dict[str, Sums] = {}
         self._weights: dict[str, dict[Shape, int]] = {}
 
-    def add(self, update: Mapping[str, Array], weight: int) -> None:
+    def add(self, update: Mapping[str, Values], weight: int) -> None:
         """Adds one device's update.
 
         Args:
@@ -124,11 +123,11 @@ class LayerwiseMean:
             total = self._counted(name, delta.shape, weight)
             if name in self._statistics:
                 block = total[(slice(None), *_leading(delta.shape))]
-                exact_sum.add(block, delta, float(weight) * 2.0**-self._capacity_bits)
+                exact_sum.add(block, widened(delta), float(weight) * 2.0**-self._capacity_bits)
                 continue
             # The block of a device that holds the whole tensor is the sum itself, not a copy.
             block = np.ascontiguousarray(total[_leading(delta.shape)]) if delta.shape != total.shape else total
-            _accumulate(block.reshape(-1), np.ascontiguousarray(delta).reshape(-1), factor)
+            _accumulate(block.reshape(-1), delta, factor)
             if block is not total:
                 total[_leading(delta.shape)] = block
 
@@ -251,13 +250,14 @@ def _leading(shape: Shape) -> tuple[slice, ...]:
     return tuple(slice(side) for side in shape)
 
 
-def _accumulate(total: Sums, delta: Array, factor: float) -> None:
-    scratch = np.empty(min(_BLOCK, delta.size), dtype=np.float64)
-    for start in range(0, delta.size, _BLOCK):
-        piece = delta[start : start + _BLOCK]
+def _accumulate(total: Sums, delta: Values, factor: float) -> None:
+    scratch = np.empty(min(BLOCK, total.size), dtype=np.float64)
+    start = 0
+    for piece in float_blocks(delta):
         scaled = scratch[: piece.size]
         # Widened first: numpy would multiply float32 by a Python number in float32, and round where it must not.
         scaled[...] = piece
         scaled *= factor
         np.rint(scaled, out=scaled)
-        total[start : start + _BLOCK] += scaled.astype(np.int64)
+        total[start : start + piece.size] += scaled.astype(np.int64)
+        start += piece.size

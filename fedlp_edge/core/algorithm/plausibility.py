@@ -18,6 +18,7 @@ from statistics import median_low
 import numpy as np
 
 from fedlp_edge.core.algorithm.aggregation import Array
+from fedlp_edge.core.algorithm.scaled_integers import Values, float_blocks, widened
 from fedlp_edge.core.blueprint import TensorSpec, Unit
 
 MIN_COHORT = 3
@@ -40,13 +41,11 @@ MIN_DEVIATION = MIN_STATISTIC**0.5
 
 _TINY = 1e-12
 
-_BLOCK = 1 << 16  # elements, whose sum is rounded as often as it has lanes of a vector register
-
 Sizes = Mapping[str, float]
 """Euclidean norms: of all changes of a unit by its id, of a statistic's values by its name, of a variance's roots."""
 
 
-def sizes_of(units: Iterable[Unit], update: Mapping[str, Array]) -> dict[str, float]:
+def sizes_of(units: Iterable[Unit], update: Mapping[str, Values]) -> dict[str, float]:
     """How large an update is.
 
     Args:
@@ -58,7 +57,7 @@ def sizes_of(units: Iterable[Unit], update: Mapping[str, Array]) -> dict[str, fl
         sent = [tensor for tensor in unit.tensors if tensor.name in update]
         if any(tensor.trainable for tensor in sent):
             sizes[unit.id] = math.sqrt(sum(squared_norm(update[t.name]) for t in sent if t.trainable))
-        sizes.update({t.name: _statistic_size(t, update[t.name]) for t in sent if not t.trainable})
+        sizes.update({t.name: _statistic_size(t, widened(update[t.name])) for t in sent if not t.trainable})
     return sizes
 
 
@@ -103,17 +102,18 @@ def find_suspect(deviations: Mapping[str, float]) -> str | None:
     return largest if deviations[largest] >= SUSPICIOUS_RATIO * usual else None
 
 
-def squared_norm(array: Array) -> float:
+def squared_norm(values: Values) -> float:
     """Returns the sum of the squares of all elements, about as exact as float32.
 
     Args:
-        array: float32, of any shape.
+        values: Of any shape.
     """
-    # numpy widens to float64 at a quarter of the speed; what float32 cannot hold is rare.
-    flat = array.reshape(-1)
-    blocks = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
-    total = sum(float(np.einsum("i,i->", block, block)) for block in blocks)
-    return total if _TINY < total < math.inf else float(np.einsum("i,i->", flat, flat, dtype=np.float64))
+    # numpy widens to float64 at a quarter of the speed; what float32 cannot hold is rare. The sum of one block is
+    # rounded as often as it has lanes of a vector register.
+    total = sum(float(np.einsum("i,i->", block, block)) for block in float_blocks(values))
+    if _TINY < total < math.inf:
+        return total
+    return sum(float(np.einsum("i,i->", block, block, dtype=np.float64)) for block in float_blocks(values))
 
 
 def _is_variance(tensor: TensorSpec) -> bool:
