@@ -320,9 +320,9 @@ def onnx(processor: Processor) -> Outcome:
         figures: dict[str, Figure] = {}
         worst = 0.0
         for model in exported.models:
-            apart = abs((model.accuracy or 0.0) - judged.accuracy[model.depth])
+            apart = abs((model.accuracy or 0.0) - judged.scores.accuracy[model.depth])
             figures[f"depth {model.depth} max_abs_diff"] = model.max_abs_diff
-            figures[f"depth {model.depth} accuracy"] = round(judged.accuracy[model.depth], 4)
+            figures[f"depth {model.depth} accuracy"] = round(judged.scores.accuracy[model.depth], 4)
             worst = max(worst, apart)
         figures["largest_difference_of_accuracy"] = round(worst, 4)
         text = f"{len(depths)} files; accuracy of {processor} and onnxruntime at most {100 * worst:.2f} points apart"

@@ -291,6 +291,7 @@ def experiment(cell: Cell, study: Study, rounds: int, planned: int | None = None
         "recipe": recipe,
         "model": {"name": study.model, "input": list(study.input), "classes": study.classes, **changed},
         "data": {"train": train, "evaluate": evaluate, "partition": cell.partition, "limit": study.limit},
+        "export": {"answer": "auto" if cell.scheme in ENSEMBLES else "exit"},
         # The mode is pinned, so that a cell ends with the same bits whenever it is computed.
         "training": {
             "epochs": 1,
@@ -457,7 +458,7 @@ def result(
         },
         "megabytes": {str(round): sent[round - 1] / 1e6 for round in accuracy},
         "gigamacs": {str(round): round * macs / 1e9 for round in accuracy},
-        "exits": {str(depth): share for depth, share in last.accuracy.items()},
+        "exits": {str(depth): share for depth, share in (last.exits or last.accuracy).items()},
         "tiers": {str(depth): share for depth, share in last.tiers.items()},
         "silent": silent_rounds(summary, last.coverage),
         "digest": summary.final.model_digest if summary.final else "",

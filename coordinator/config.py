@@ -11,7 +11,7 @@ import msgspec
 from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import Document, load_toml
-from fedlp_edge.core.blueprint import WantedAnswer
+from fedlp_edge.core.blueprint import AnswerMode, WantedAnswer, answer_mode
 from fedlp_edge.core.planning.rules import PlanningRules
 from fedlp_edge.core.rounds.settings import RoundSettings, check_error_feedback, check_periods
 from fedlp_edge.core.settings import (
@@ -125,7 +125,12 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def judging(self) -> Judging:
         """The settings by which the rounds are judged."""
         central = bool(self.data.evaluate)
-        return Judging(self.evaluation, self.export.model, self.model.task, central, self.rounds.count)
+        return Judging(self.evaluation, self.export.model, self.model.task, central, self.rounds.count, self.answer)
+
+    @property
+    def answer(self) -> AnswerMode:
+        """What exported models answer with, by which they are judged."""
+        return answer_mode(self.model.exits, self.model.head_mode, self.export.answer)
 
     @property
     def planning_rules(self) -> PlanningRules:

@@ -162,6 +162,7 @@ class RunLoop:
                 remark=self._context.remark,
                 start_weights=self._context.start_weights.line if self._context.start_weights else "",
                 metric=history.judged.metric,
+                answer=config.answer,
             )
         )
         for branch in ("device", "up", "upload"):

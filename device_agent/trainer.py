@@ -201,6 +201,7 @@ class Trainer:
             seconds=max(0.0, TIME_SHARE * seconds_left) if math.isfinite(seconds_left) else None,
             holdout=task.holdout,
             judge=self._reports,
+            answer=task.answer,
             fresh_statistics=task.fresh_statistics,
         )
         self._submit(job, effect)

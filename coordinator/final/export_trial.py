@@ -49,7 +49,9 @@ def try_export(config: FleetConfig, blueprint: Blueprint, directory: RunDirector
     own_model = ":" in config.model.name and not config.model.name.startswith("torchvision:")
     if not own_model and ":" not in config.model.task:
         return ""
-    job = TryExport(model=config.model.without_weights, depths=wanted, directory=str(directory.onnx))
+    job = TryExport(
+        model=config.model.without_weights, depths=wanted, directory=str(directory.onnx), answer=config.export.answer
+    )
     try:
         tried = worker.call(job, timeout=LIMITS.trial_export_seconds)
     except FedLPError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from coordinator.summary_file import SummaryFile
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.device_scores import median_losses
+from fedlp_edge.core.metrics.metric_sums import MetricSums
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.answer_counts import answer_counts
 from fedlp_edge.reporting.summary import Purpose, RoundSummary, Traffic, values_of
@@ -120,8 +121,7 @@ class RoundCommit:
         closed.evaluation = None
         # Of a class that the data lack, an honest device may be the only one that has samples: the more it teaches
         # the model to answer that class, the worse the model looks on samples of the others.
-        judged = result.known_loss or result.loss
-        loss = {depth: math.inf if value is None else value for depth, value in judged.items()}
+        loss = {depth: math.inf if value is None else value for depth, value in result.exit_loss.items()}
         if self._check.withdraw_outlier(closed.updates, loss, self._guessed_classes):
             self._publish(closed)
         else:
@@ -174,7 +174,8 @@ class RoundCommit:
             Evaluate(
                 model=self._classes.model,
                 state_path=str(self._context.checkpoints.evaluated_path(closed.updates.round)),
-                depths=self.history.useful_depths,
+                depths=self.history.judged_depths,
+                answer=self._context.config.answer,
                 data=data,
                 training_loss=self._training_loss(closed.updates),
             )
@@ -194,8 +195,8 @@ class RoundCommit:
         self._context.journal.commit_round(updates.round, msgspec.json.encode(summary))
         self.history.add(summary)
         spent, round, kept = updates.spent(), updates.round, self.history.judged.kept_rounds
-        if judged is not None and judged.sums:
-            self._note_answers(round, judged, kept)
+        if judged is not None and judged.scores.sums:
+            self._note_answers(round, judged.scores.sums, kept)
         self._background.do(lambda: self._tidy(spent, round, kept))
         metric = self.history.judged.metric
         values = values_of(metric, summary.metrics, summary.accuracy).values()
@@ -206,11 +207,11 @@ class RoundCommit:
         self._closed = None
         closed.committed()
 
-    def _note_answers(self, round: int, judged: Evaluated, kept: frozenset[int]) -> None:
+    def _note_answers(self, round: int, sums: Mapping[int, MetricSums], kept: frozenset[int]) -> None:
         """Keeps how the model answered, for the plot of the final model."""
-        depth = self.history.judged.judged_depth(judged.sums)
-        if depth in judged.sums:
-            answers = answer_counts(self._classes.model, "central", depth, judged.sums[depth])
+        depth = self.history.judged.judged_depth(sums)
+        if depth in sums:
+            answers = answer_counts(self._classes.model, "central", depth, sums[depth])
             if answers is not None:
                 self._context.journal.put_answers(round, msgspec.json.encode(answers), kept)
 

@@ -22,6 +22,7 @@ from fedlp_edge.core.algorithm.resolution import WeightLimit, weight_limit
 from fedlp_edge.core.algorithm.scaled_integers import Values
 from fedlp_edge.core.algorithm.selection import draw_sent_tensors
 from fedlp_edge.core.device_scores import HeldOutScores, anomaly_thresholds, fleet_scores
+from fedlp_edge.core.metrics.model_scores import NO_SCORES
 from fedlp_edge.core.rounds.cohort import Cohort, Key
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.staleness import weight_in
@@ -256,13 +257,16 @@ class RoundUpdates:
         }
         scores = self.scores() if self._context.config.holdout_share else {}
         model = self._context.config.model
+        central = judged.scores if judged else NO_SCORES
         return RoundSummary(
             round=self.round,
             seconds=seconds,
-            accuracy=judged.accuracy if judged else {},
-            loss=judged.loss if judged else {},
-            metrics=judged.metrics if judged else {},
-            ensemble=judged.ensemble_accuracy if judged else {},
+            answer=self._context.config.answer,
+            accuracy=central.accuracy,
+            loss=central.loss,
+            metrics=central.metrics,
+            exits=central.exits,
+            ensemble=central.ensemble,
             warning=judged.warning if judged else "",
             on_devices=fleet_scores(self._context.config.model.task, scores),
             thresholds=anomaly_thresholds(model.anomaly_quantile, scores) if model.task == "anomaly" else {},

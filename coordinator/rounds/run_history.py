@@ -50,7 +50,7 @@ class RunHistory:
 
     @property
     def useful_depths(self) -> tuple[int, ...]:
-        """Depths worth evaluating and exporting: those that some device trains, and the full model.
+        """Depths worth exporting: those that some device trains, and the full model.
 
         Personal heads are not here, so only the full model is then left. An exit that no device ever held
         still has the numbers that it was initialised with.
@@ -59,6 +59,11 @@ class RunHistory:
         if self._blueprint.head_mode == "personal":
             return (full,)
         return tuple(sorted(self._trained_depths | {full}))
+
+    @property
+    def judged_depths(self) -> tuple[int, ...]:
+        """Depths whose models central test data judge, see ``Blueprint.judged_depths``."""
+        return self._blueprint.judged_depths(self._trained_depths)
 
     @property
     def full_depth_trained(self) -> bool:

@@ -92,6 +92,7 @@ class Tasks:
                 patience_seconds=patience,
                 encoding=place.encoding,
                 holdout=self._context.config.holdout_share,
+                answer=self._context.config.answer,
                 fresh_statistics=not self._context.config.data.evaluate,
                 feedback_from=self._last_counted(place.device) if self._context.config.update.error_feedback else None,
             )

@@ -109,6 +109,8 @@ def _as_json(summary: Summary, directory: Path) -> str:
         "rounds": len(summary.rounds),
         "seconds": sum(entry.seconds for entry in summary.rounds),
         "accuracy": last.accuracy,
+        "answer": last.answer,
+        "exits": last.exits,
         "ensemble": last.ensemble,
         "tiers": last.tiers,
         "model_digest": summary.final.model_digest if summary.final else None,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -212,6 +213,30 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         """
         return self.held_by(depth) if self.answer == "mean" else self.exit_path(depth)
 
+    def judged_depths(self, trained: Collection[int]) -> tuple[int, ...]:
+        """Returns the depths whose models central test data judge, shallowest first.
+
+        These are the exits that devices train, and the full model. Personal heads are not here, so only the full model
+        is then left.
+
+        Args:
+            trained: Depths of the devices.
+        """
+        if self.head_mode == "personal":
+            return (self.full_depth,)
+        if self.widths:
+            return tuple(sorted({*trained, self.full_depth}))
+        heads = {unit.depth for depth in trained for unit in self.held_by(depth) if unit.kind == "head"}
+        return tuple(sorted(heads | {self.full_depth}))
+
+    def exits_for(self, depths: Sequence[int]) -> tuple[int, ...]:
+        """Returns the depths of the exits from which models of some depths answer, shallowest first.
+
+        Args:
+            depths: Depths, shallowest first; one at least.
+        """
+        return tuple(range(1, depths[-1] + 1)) if self.answer == "mean" else tuple(depths)
+
     @cached_property
     def nested_shapes(self) -> dict[str, tuple[int, ...]]:
         """Whole shape of every tensor that devices may send leading blocks of, by name, for `LayerwiseMean`."""
@@ -281,6 +306,12 @@ class Blueprint(msgspec.Struct, frozen=True, dict=True):
         return hashlib.sha256(msgspec.json.encode(agreed)).hexdigest()
 
 
-def answer_mode(exits: ExitMode, head_mode: HeadMode) -> AnswerMode:
-    """Returns what models answer with, by what devices train and whether heads are shared."""
-    return "mean" if (exits, head_mode) == ("all", "shared") else "exit"
+def answer_mode(exits: ExitMode, head_mode: HeadMode, wanted: WantedAnswer = "auto") -> AnswerMode:
+    """Returns what models answer with.
+
+    Args:
+        exits: Exits that devices train.
+        head_mode: Whether they share them.
+        wanted: What the owner of the fleet wants.
+    """
+    return "mean" if (exits, head_mode, wanted) == ("all", "shared", "auto") else "exit"

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.metrics.exit_sums import ExitSums, mean_losses
 from fedlp_edge.core.metrics.task_metrics import accuracies
 from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.data.dataset import Dataset
-from fedlp_edge.learning.model.layered import LayeredModel, Submodel
+from fedlp_edge.learning.model.layered import LayeredModel, Submodel, answers_of
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification, class_logits
 
@@ -76,21 +77,24 @@ def evaluate(
     data: Dataset,
     batch_size: int = 256,
     task: LearningTask | None = None,
+    exits: Sequence[int] = (),
 ) -> Scores:
     """Judges several exits in one pass over the data.
 
     Args:
         model: Model on the same torch device as ``data``; it is left in evaluation mode.
-        outputs_by_depth: Function from samples [B, ...] to one tensor [B, outputs] per entry of ``depths``, computed in
+        outputs_by_depth: Function from samples [B, ...] to one tensor [B, outputs] per entry of ``exits``, computed in
             one forward pass.
-        depths: Depths of these exits, shallowest first.
+        depths: Depths of the exits that are judged, shallowest first.
         data: Held-out samples.
         batch_size: Samples per forward pass.
         task: What the outputs mean; None for one logit per class that occurs in the data or has a name.
+        exits: Depths of all exits that ensembles are made of, ``depths`` among them; empty for these alone.
     """
     model.eval()
     task = task or Classification(max(len(data.classes), int(data.y.max()) + 1))
-    summed = ExitSummation(depths, task)
+    exits = tuple(exits or depths)
+    summed = ExitSummation(depths, task, exits)
     known = dict.fromkeys(depths, 0.0)
     present = torch.unique(data.y) if isinstance(task, Classification) else data.y  # sorted
     classes_missing = False
@@ -100,10 +104,10 @@ def evaluate(
         summed.add(outputs, y, x)
         if not isinstance(task, Classification):
             continue
-        exits = [class_logits(exit_outputs) for exit_outputs in outputs]
-        classes_missing = classes_missing or any(len(present) < logits.shape[1] for logits in exits)
+        judged = {depth: class_logits(of_exit) for depth, of_exit in zip(exits, outputs, strict=True) if depth in known}
+        classes_missing = classes_missing or any(len(present) < logits.shape[1] for logits in judged.values())
         if classes_missing:
-            for depth, logits in zip(depths, exits, strict=True):
+            for depth, logits in judged.items():
                 known[depth] += float(
                     functional.cross_entropy(logits[:, present], torch.searchsorted(present, y), reduction="sum")
                 )
@@ -120,9 +124,15 @@ def evaluate(
 
 @torch.no_grad()
 def held_out_scores(
-    model: Submodel, depths: Sequence[int], data: Dataset, task: LearningTask, device: torch.device, batch_size: int
+    model: Submodel,
+    depths: Sequence[int],
+    data: Dataset,
+    task: LearningTask,
+    device: torch.device,
+    batch_size: int,
+    answer: AnswerMode,
 ) -> dict[int, HeldOutScores]:
-    """Judges the exits of a device's submodel on samples that the device does not train on.
+    """Judges what models of the depths of a device's exits answer to samples that the device does not train on.
 
     Args:
         model: Submodel on ``device``; it is left in evaluation mode.
@@ -131,6 +141,7 @@ def held_out_scores(
         task: What the outputs mean.
         device: Torch device that computes.
         batch_size: Samples per forward pass.
+        answer: What the models answer with, which must be what the fleet exports.
 
     Returns:
         Scores by depth of the exit; none if no sample is what the loss is the mean of, such as a normal one.
@@ -140,7 +151,7 @@ def held_out_scores(
     for start in range(0, len(data), batch_size):
         x, y = data.batch(slice(start, start + batch_size))
         x, y = x.to(device), y.to(device)
-        summed.add(model.answers(x), y, x)
+        summed.add(answers_of(model.exits(x), answer), y, x)
     own = task.name not in BUILT_IN_TASKS
     return {
         depth: HeldOutScores(of_exit, task.metrics(of_exit) if own else {})
@@ -171,12 +182,14 @@ class ExitSummation:
     """Adds up the sums of several exits over batches.
 
     Args:
-        depths: Depths of the exits, shallowest first.
+        depths: Depths of the exits that are judged, shallowest first.
         task: What the outputs mean.
+        exits: Depths of all exits that ensembles are made of, ``depths`` among them; empty for these alone.
     """
 
-    def __init__(self, depths: Sequence[int], task: LearningTask) -> None:
+    def __init__(self, depths: Sequence[int], task: LearningTask, exits: Sequence[int] = ()) -> None:
         self._task = task
+        self._heads = tuple(exits or depths)
         self._exits: dict[int, dict[str, Tensor]] = {depth: {} for depth in depths}
         self._ensembles: dict[int, dict[str, Tensor]] = {depth: {} for depth in depths}
         self._waiting: list[tuple[Sequence[Tensor], Tensor, Tensor]] = []
@@ -185,7 +198,7 @@ class ExitSummation:
         """Adds one batch to the sums.
 
         Args:
-            outputs: Outputs [B, outputs] of each exit.
+            outputs: Outputs [B, outputs] of each exit of an ensemble.
             y: Targets of the batch.
             x: Inputs of the batch as the model gets them, [B, ...].
         """
@@ -208,10 +221,12 @@ class ExitSummation:
         outputs = [torch.cat(exits) for exits in zip(*(exits for exits, _, _ in self._waiting), strict=True)]
         self._waiting = []
         total: Tensor | None = None
-        for number, (depth, of_exit) in enumerate(zip(self._exits, outputs, strict=True), start=1):
+        for number, (depth, of_exit) in enumerate(zip(self._heads, outputs, strict=True), start=1):
+            total = of_exit if total is None else total + of_exit
+            if depth not in self._exits:
+                continue
             alone = self._task.sums(of_exit, y, x)
             _accumulate(self._exits[depth], alone)
-            total = of_exit if total is None else total + of_exit
             _accumulate(self._ensembles[depth], alone if number == 1 else self._task.sums(total / number, y, x))
 
 

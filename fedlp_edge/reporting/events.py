@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.reporting.summary import FileProof
@@ -28,7 +29,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=Tr
 
 class RunStarted(Event, frozen=True, kw_only=True):
     """This event says that a run starts or continues at round ``resumed_at``; ``remark`` is about the model,
-    ``start_weights`` says what it starts from, and ``metric`` names the metric that it is judged by."""
+    ``start_weights`` says what it starts from, ``metric`` names the metric that it is judged by, and ``answer`` says
+    what the models answer with whose metric it is."""
 
     run: str
     fleet: str
@@ -40,6 +42,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     remark: str = ""
     start_weights: str = ""
     metric: str = "accuracy"
+    answer: AnswerMode = "exit"
 
 
 class DeviceJoined(Event, frozen=True, kw_only=True):

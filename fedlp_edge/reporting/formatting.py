@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
+from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.device_scores import DeviceScores
 
 UNTRAINED = "no device has this depth"
 """Text in place of the accuracy of an exit that no device trains."""
+
+ANSWERING: dict[AnswerMode, str] = {"exit": "exit", "mean": "exits up to"}
+"""Title of the column of depths, by what the models answer with: the exit of a depth, or the mean of those up to it."""
 
 _MAIN = ("accuracy", "macro_f1", "rmse", "roc_auc")
 """Metrics that stand for all others, if a task has one of them."""

@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
+from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.rounds.metric_history import MeasuredRound, MetricHistory
 from fedlp_edge.core.settings import EvaluationSettings, ModelChoice
-from fedlp_edge.reporting.summary import FinalModel, RoundSummary, exits_trained_in, values_of
+from fedlp_edge.reporting.summary import FinalModel, RoundSummary, answered_with, exits_trained_in, values_of
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class Judging(msgspec.Struct, frozen=True):
         task: Task of the model.
         central: Whether there are central test data.
         rounds: Rounds of the run.
+        answer: What exported models answer with, by which they are judged.
     """
 
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -35,6 +37,7 @@ class Judging(msgspec.Struct, frozen=True):
     task: str = "classification"
     central: bool = True
     rounds: int = 0
+    answer: AnswerMode = "exit"
 
 
 class JudgedRounds:
@@ -58,6 +61,7 @@ class JudgedRounds:
     def add(self, summary: RoundSummary) -> None:
         """Takes a committed round into account."""
         self._last = summary.round
+        summary = answered_with(summary, self._judging.answer, self._judging.task)
         self._accuracy[summary.round] = summary.accuracy
         self._metrics[summary.round] = summary.metrics
         self._trained |= exits_trained_in(summary)
@@ -133,7 +137,7 @@ class JudgedRounds:
         return MeasuredRound(summary.round, values[depth]) if depth in values else None
 
     def judged_depth(self, measured: Collection[int]) -> int:
-        """Returns the depth whose exit stands for the model.
+        """Returns the depth that stands for the model.
 
         Args:
             measured: Depths of the exits that central test data were answered by; one at least.

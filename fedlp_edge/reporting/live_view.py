@@ -19,6 +19,7 @@ from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined
 from fedlp_edge.reporting.formatting import (
+    ANSWERING,
     UNTRAINED,
     depth_bar,
     format_bytes,
@@ -223,16 +224,18 @@ def _device_row(device: DeviceProgress, depths: int) -> tuple[RenderableType, ..
 
 
 def _exits(progress: RunProgress) -> RenderableType:
-    """Draws what the exits are worth by the metric that the run is judged by."""
+    """Draws what the models of each depth are worth by the metric that the run is judged by."""
     metric = progress.metric
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("exit", no_wrap=True)
+    table.add_column(ANSWERING[progress.answer], no_wrap=True)
     if progress.values:
         table.add_column(metric_label(metric), justify="right", no_wrap=True)
     if progress.on_devices:
         table.add_column("on devices", no_wrap=True)
     table.add_column("by round", no_wrap=True)
     trained = {device.depth for device in progress.devices.values()}
+    if progress.answer == "mean":  # a device trains all exits up to its own
+        trained = set(range(1, max(trained, default=0) + 1))
     drawn = {depth: _drawn(progress, depth) for depth in sorted(progress.values.keys() | progress.on_devices.keys())}
     top = 1.0 if is_share(metric) else max((value for values in drawn.values() for value in values), default=1.0)
     for depth, of_exit in drawn.items():

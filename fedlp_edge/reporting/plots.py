@@ -88,17 +88,21 @@ def metric_figure(summary: Summary) -> Figure:
                     low = [value - half for value, half in zip(values, spread, strict=True)]
                     high = [value + half for value, half in zip(values, spread, strict=True)]
                     axes.fill_between(rounds, low, high, color=colour, alpha=0.12, linewidth=0)
+    mean = summary.rounds[-1].answer == "mean"
     judged = [entry for entry in summary.rounds if central and entry.accuracy]
-    if metric == "accuracy" and any(entry.ensemble for entry in judged):
-        together = [100 * entry.ensemble.get(max(measured), float("nan")) for entry in judged]
-        label = f"all exits together: {together[-1]:.1f} %"
-        axes.plot([e.round for e in judged], together, color=TEXT, linewidth=1.5, linestyle="--", label=label)
+    of_other = [entry.exits if mean else entry.ensemble for entry in judged]
+    if metric == "accuracy" and any(of_other):
+        deepest = max(depths if mean and depths else measured)
+        other = [100 * values.get(deepest, float("nan")) for values in of_other]
+        label = f"{f'exit {deepest} alone' if mean else 'all exits together'}: {other[-1]:.1f} %"
+        axes.plot([e.round for e in judged], other, color=TEXT, linewidth=1.5, linestyle="--", label=label)
     axes.set_ylabel(f"{metric_label(metric)} on held-out data" + (" (%)" if factor == 100 else ""))
     if factor == 100:
         axes.set_ylim(0, 101)
     if depths:
         axes.legend(frameon=False, loc="lower right" if factor == 100 else "upper right", labelcolor=TEXT)
-    set_title(axes, f"{summary.model}: {metric_label(metric)} by depth")
+    of = " of the mean of the exits" if mean else ""
+    set_title(axes, f"{summary.model}: {metric_label(metric)}{of} by depth")
     _round_axis(axes, [entry.round for entry in summary.rounds])
     return figure
 

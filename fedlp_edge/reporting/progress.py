@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Literal
 
+from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.reporting.events import (
@@ -80,6 +81,7 @@ class RunProgress:
         round: Number of the running or latest round; 0 before the first.
         finished_rounds: Number of committed rounds.
         metric: Name of the metric that the run is judged by.
+        answer: What the models answer with whose metric it is.
         values: Value of the metric on central test data after each round, by depth.
         on_devices: What devices measured of each model on their held-out samples, by depth; the latest one last.
         note: Line on the current activity, for people.
@@ -105,6 +107,7 @@ class RunProgress:
     bytes_up: int = 0
     devices: dict[str, DeviceProgress] = field(default_factory=dict)
     metric: str = "accuracy"
+    answer: AnswerMode = "exit"
     values: dict[int, list[float]] = field(default_factory=dict)
     on_devices: dict[int, list[DeviceScores]] = field(default_factory=dict)
     exported: list[ModelExported] = field(default_factory=list)
@@ -139,6 +142,7 @@ def _(event: RunStarted, progress: RunProgress) -> None:
     progress.parameters = event.parameters
     progress.rounds = event.rounds
     progress.metric = event.metric
+    progress.answer = event.answer
     progress.phase = "waiting"
     progress.trouble = event.remark
     progress.note = "waiting for devices"

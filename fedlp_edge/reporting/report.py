@@ -15,6 +15,7 @@ from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.core.targets import default_metric
 from fedlp_edge.reporting.console import open_console, print_unwrapped
 from fedlp_edge.reporting.formatting import (
+    ANSWERING,
     UNTRAINED,
     depth_bar,
     format_bytes,
@@ -28,6 +29,7 @@ from fedlp_edge.reporting.summary import (
     DeviceOutcome,
     DeviceRound,
     FileProof,
+    RoundSummary,
     Summary,
     idle_rounds,
     load,
@@ -145,14 +147,18 @@ def _judging(summary: Summary) -> list[RenderableType]:
 
 
 def _models(summary: Summary, accuracy: dict[int, float], on_devices: dict[int, DeviceScores]) -> RenderableType:
-    """Returns the table of what exits are worth by depth: on central data, on devices, and in their ONNX files."""
+    """Returns the table of what models are worth by depth: on central data, on devices, and in their ONNX files."""
     trained = trained_exits(summary)
     exported = {model.depth: model for model in summary.onnx}
-    last = summary.rounds[-1] if summary.rounds else None
-    ensemble, tiers = (last.ensemble, last.tiers) if last else ({}, {})
+    judged = _judged_round(summary)
+    tiers = judged.tiers if judged else {}
+    answer = judged.answer if judged else "exit"
+    # Beside what models answer with stands the other: each exit alone, or the mean of the exits up to it.
+    others = "exit alone" if answer == "mean" else "ensemble"
+    other = ((judged.exits if answer == "mean" else judged.ensemble) if judged else None) or {}
     if summary.task != "classification":
         tiers = {}  # without classes every device has the same test set
-    extra = [*(["ensemble>"] if ensemble else []), *(["own classes>"] if tiers else [])]
+    extra = [*([f"{others}>"] if other else []), *(["own classes>"] if tiers else [])]
     proofs = {proof.depth: proof for proof in summary.proofs}
     central = any(found.accuracy is not None for found in exported.values())
     # Beside the accuracy stands the metric that the run is judged by, or that stands for a task without an accuracy.
@@ -171,7 +177,7 @@ def _models(summary: Summary, accuracy: dict[int, float], on_devices: dict[int, 
         *(["proved on>"] if proofs else []),
         "ONNX file" if exported else "",
     ]
-    table = _table("exit", *columns)
+    table = _table(ANSWERING[answer], *columns)
     depths = sorted(accuracy.keys() | metrics.keys() | tiers.keys() | on_devices.keys() | exported.keys())
     for depth in depths:
         model = exported.get(depth)
@@ -180,7 +186,7 @@ def _models(summary: Summary, accuracy: dict[int, float], on_devices: dict[int, 
             Text(f"{depth_bar(depth, depths[-1])} {depth}", style="cyan"),
             *([format_share(accuracy.get(depth))] if accuracy else []),
             *([format_metric(metric, metrics.get(depth, {}).get(metric))] if metric else []),
-            *([format_metric(of_task, ensemble.get(depth))] if ensemble else []),
+            *([format_metric(of_task, other.get(depth))] if other else []),
             *([format_metric(of_task, tiers.get(depth))] if tiers else []),
             *([_scores(on_devices.get(depth), summary.metric)] if on_devices else []),
             *([format_share(model.accuracy if model else None)] if central else []),
@@ -193,9 +199,15 @@ def _models(summary: Summary, accuracy: dict[int, float], on_devices: dict[int, 
 
 def _central_metrics(summary: Summary) -> dict[int, dict[str, float]]:
     """What central data say of the final model, by depth and name; nothing without such data."""
+    judged = _judged_round(summary)
+    return judged.metrics if judged else {}
+
+
+def _judged_round(summary: Summary) -> RoundSummary | None:
+    """The round that made the model of the report, which is the final one if there is one; None before the first."""
     number = summary.final.round if summary.final else None
     chosen = [entry for entry in summary.rounds if entry.round == number] or list(summary.rounds[-1:])
-    return chosen[0].metrics if chosen else {}
+    return chosen[0] if chosen else None
 
 
 def _scores(scores: DeviceScores | None, metric: str) -> str:

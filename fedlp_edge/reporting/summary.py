@@ -11,10 +11,12 @@ from typing import Literal
 
 import msgspec
 
+from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.core.rounds.fitness import State
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.core.start_weights import StartWeightsReport
+from fedlp_edge.core.targets import default_metric
 from fedlp_edge.errors import StorageError
 from fedlp_edge.reporting.answer_counts import AnswerCounts
 from fedlp_edge.system.files import write_file
@@ -120,9 +122,13 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
             ``model`` as broadcast, chunks of the ``update`` of every device, and chunks of the model that a device
             requested again (``repeat``), chunks that are never broadcast (``direct``: final models and what of a model
             never changes), and random bytes by which devices measure their links (``echo``).
-        loss: Mean cross-entropy of each exit, by depth; None if it is not finite.
-        ensemble: Accuracy of the mean logits of the exits up to a depth, by depth.
-        tiers: Mean accuracy of the devices by depth, each with the exit of its depth on the test set weighted by the
+        answer: What the models of a depth answer with, of which accuracy, loss, metrics, and what devices measured are.
+        accuracy: Accuracy of the models on central test data, by depth.
+        loss: Mean loss of the models, by depth; None if it is not finite.
+        exits: The task's metric for each exit alone, by depth, where models answer with the mean of exits.
+        ensemble: The task's metric for the mean of the outputs of the exits up to a depth, by depth; empty for a single
+            exit.
+        tiers: Mean accuracy of the devices by depth, each with the model of its depth on the test set weighted by the
             device's classes; simulations only, since a real device does not report its classes. Personal heads are
             evaluated after the last round.
         on_devices: What the devices whose updates count have measured on their held-out samples, by depth of the exit;
@@ -143,7 +149,9 @@ class RoundSummary(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[DeviceRound, ...]
     coverage: dict[str, dict[str, int]]
     traffic: dict[Purpose, Traffic] = {}
+    answer: AnswerMode = "exit"
     loss: dict[int, float | None] = {}
+    exits: dict[int, float] = {}
     ensemble: dict[int, float] = {}
     tiers: dict[int, float] = {}
     on_devices: dict[int, DeviceScores] = {}
@@ -294,6 +302,29 @@ def values_of(
     """
     found = {depth: by_name[metric] for depth, by_name in metrics.items() if metric in by_name}
     return found or (dict(accuracy) if metric == "accuracy" else {})
+
+
+def answered_with(entry: RoundSummary, answer: AnswerMode, task: str) -> RoundSummary:
+    """Returns what a round says of models that answer with something else, as rounds do that were judged before the
+    settings changed, or by an earlier version: the task's own metric, and nothing that devices measured.
+
+    Args:
+        entry: The round.
+        answer: What the models answer with.
+        task: Name of the task.
+    """
+    if entry.answer == answer:
+        return entry
+    metric, values = default_metric(task), entry.ensemble if answer == "mean" else entry.exits
+    return msgspec.structs.replace(
+        entry,
+        answer=answer,
+        accuracy=values if metric == "accuracy" else {},
+        metrics={depth: {metric: value} for depth, value in values.items()},
+        loss={},
+        exits={},
+        on_devices={},
+    )
 
 
 def trained_exits(summary: Summary) -> set[int]:

@@ -69,6 +69,7 @@ def _(event: RunStarted) -> str:
     return (
         f"run {event.run} {begin}: {event.model}, {event.parameters:,} parameters, "
         f"{event.depths} depths, {event.rounds} rounds"
+        + ("; models answer with the mean of their exits" if event.answer == "mean" else "")
         + (f"; {event.start_weights}" if event.start_weights else "")
         + (f"; {event.remark}" if event.remark else "")
     )

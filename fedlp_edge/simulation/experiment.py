@@ -14,6 +14,7 @@ import msgspec
 from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
+from fedlp_edge.core.blueprint import AnswerMode, WantedAnswer, answer_mode
 from fedlp_edge.core.planning.rules import PlanningRules
 from fedlp_edge.core.rounds.settings import RoundSettings, check_error_feedback, check_periods
 from fedlp_edge.core.settings import (
@@ -130,9 +131,12 @@ class ExportChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         model: Model of the ``last`` round, or of the ``best`` by ``[evaluation] metric``.
+        answer: What models answer with, by which they are judged: ``auto``, the mean of the exits where all devices
+            teach and share them, or the ``exit`` of their depth in any case.
     """
 
     model: ModelChoice = "last"
+    answer: WantedAnswer = "auto"
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,7 +183,12 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def judging(self) -> Judging:
         """How the rounds are judged."""
         central = bool(self.data.evaluate)
-        return Judging(self.evaluation, self.export.model, self.model.task, central, self.rounds.count)
+        return Judging(self.evaluation, self.export.model, self.model.task, central, self.rounds.count, self.answer)
+
+    @property
+    def answer(self) -> AnswerMode:
+        """What exported models answer with, by which they are judged."""
+        return answer_mode(self.model.exits, self.model.head_mode, self.export.answer)
 
     @property
     def planning_rules(self) -> PlanningRules:

@@ -137,6 +137,7 @@ class RunRecorder:
                 resumed_at=self.committed + 1 if self.summaries else None,
                 start_weights=start_weights.line if start_weights else "",
                 metric=self.judged.metric,
+                answer=self._experiment.answer,
             )
         )
         for device in fleet.values():
@@ -211,7 +212,8 @@ class RunRecorder:
         """Keeps how the model answered to the test set, for the picture of the final one."""
         if not page.judged:
             return
-        sums = scores.summed(page.judged).exits
+        summed = scores.summed(page.judged)
+        sums = summed.ensembles if self._experiment.answer == "mean" else summed.exits
         depth = self.judged.judged_depth(sums)
         if depth in sums and (answers := answer_counts(self._model, "central", depth, sums[depth])) is not None:
             kept = self.judged.kept_rounds
@@ -260,7 +262,8 @@ class RunRecorder:
         return summary
 
     def _summarised(self, page: PendingRound) -> RoundSummary:
-        said = scores.combine_scores(page.judged, self._experiment.model.task, page.own_metrics)
+        task, answer = self._experiment.model.task, self._experiment.answer
+        said = scores.combine_scores(page.judged, task, page.own_metrics, answer)
         closing, sent, lines = page.closing, {}, []
         on_devices = {device: reply.scores for device, reply in page.trained.items() if reply.scores}
         uniform, model = self._experiment.scheme.weights == "uniform", self._experiment.model
@@ -299,16 +302,18 @@ class RunRecorder:
         return RoundSummary(
             round=closing.round,
             seconds=page.seconds,
+            answer=answer,
             accuracy=said.accuracy,
             devices=tuple(lines),
             coverage=coverage(self._blueprint, sent),
             loss=said.loss,
             metrics=said.metrics,
             # The widths of a width-scaled model are no exits of one model, so they form no ensemble.
-            ensemble=said.ensemble if len(said.ensemble) > 1 and not self._blueprint.widths else {},
-            tiers=scores.own_by_tier(page.own, numbers, self._assignment.priors, self._experiment.model.task)
-            | scores.by_tier(said, depths, numbers, self._assignment.priors),
-            on_devices=fleet_scores(self._experiment.model.task, on_devices),
+            ensemble={} if self._blueprint.widths else said.ensemble,
+            exits=said.exits,
+            tiers=scores.own_by_tier(page.own, numbers, self._assignment.priors, task)
+            | scores.by_tier(said, depths, numbers, self._assignment.priors, task),
+            on_devices=fleet_scores(task, on_devices),
             thresholds=anomaly_thresholds(model.anomaly_quantile, on_devices) if model.task == "anomaly" else {},
             not_reporting=len(page.trained) - len(on_devices) if self._experiment.holdout_share else 0,
             virtual_seconds=closing.seconds,

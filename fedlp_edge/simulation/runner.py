@@ -258,7 +258,9 @@ class Simulation:
         now = time.monotonic()
         page.seconds, self._round_began = now - self._round_began, now
         self._held_depths |= {place.depth for place in closing.given.values()}
-        page.depths = self._judged_depths() if self._experiment.is_evaluated(closing.round) else ()
+        page.depths = (
+            self._blueprint.judged_depths(self._held_depths) if self._experiment.is_evaluated(closing.round) else ()
+        )
         self._pending = page
 
     def _work(self, jobs: list[QueuedJob], page: PendingRound | None = None) -> None:
@@ -372,16 +374,6 @@ class Simulation:
             self._publisher.publish(version, self._checkpoints.load(version)[0])
             self._published.add(version)
 
-    def _judged_depths(self) -> tuple[int, ...]:
-        """Returns the depths of the exits to evaluate: those that some device trained, and the full model's."""
-        full = self._blueprint.full_depth
-        if self._blueprint.head_mode == "personal":
-            return (full,)
-        if self._blueprint.widths:
-            return tuple(sorted(self._held_depths | {full}))
-        heads = {u.depth for depth in self._held_depths for u in self._blueprint.held_by(depth) if u.kind == "head"}
-        return tuple(sorted(heads | {full}))
-
     def _evaluating(self) -> list[QueuedJob]:
         if self._pending is None or not self._pending.depths:
             return []
@@ -408,6 +400,7 @@ def _setup(experiment: Experiment, simulation_data: SimulationData) -> WorkerSet
         holdout=experiment.holdout_share,
         fresh_statistics=not experiment.data.evaluate,
         processor=experiment.simulation.device,
+        answer=experiment.answer,
     )
 
 

@@ -8,51 +8,21 @@ all devices have the same test set.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.metrics.exit_sums import ExitSums, mean_losses, merged
 from fedlp_edge.core.metrics.metric_sums import MetricSums
-from fedlp_edge.core.metrics.task_metrics import accuracies, mean_loss, metrics_of
+from fedlp_edge.core.metrics.model_scores import NO_SCORES, ExitScores, ModelScores, model_scores
+from fedlp_edge.core.metrics.task_metrics import mean_loss, metrics_of
 from fedlp_edge.core.targets import default_metric
 from fedlp_edge.simulation.engines.base import QueuedJob
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, MetricsComputed, PartEvaluated, PersonalHeadEvaluated
 
 PART_SAMPLES = 1024
 """Samples of one part: a multiple of the batch size, and small enough to fill idle workers at the end of a round."""
-
-
-@dataclass(frozen=True)
-class ModelScores:
-    """The scores of a version of the global model.
-
-    Attributes:
-        metrics: Metrics of each exit, by depth and name.
-        loss: Mean loss of each exit, by depth; None if it is not finite.
-        ensemble: Value of the task's metric for the mean of the outputs of the exits up to a depth, by depth.
-        by_class: Accuracy of each exit by class, float64 [classes], by depth; NaN for classes without a test sample;
-            for a task without classes, the value of the task's metric, float64 [1].
-    """
-
-    metrics: dict[int, dict[str, float]]
-    loss: dict[int, float | None]
-    ensemble: dict[int, float]
-    by_class: dict[int, npt.NDArray[np.float64]]
-
-    @property
-    def accuracy(self) -> dict[int, float]:
-        """Accuracy (0 to 1) of each exit, by depth; empty for a task without accuracy."""
-        return accuracies(self.metrics)
-
-    def personalised(self, depth: int, prior: npt.NDArray[np.float64]) -> float:
-        """Returns the accuracy of an exit on the test set weighted by a device's classes."""
-        return _weighted(self.by_class[depth], prior)
-
-
-NO_SCORES = ModelScores({}, {}, {}, {})
-"""Scores of a round that is not evaluated."""
 
 
 def parts(version: int, depths: Sequence[int], samples: int, macs: int) -> list[QueuedJob]:
@@ -81,7 +51,10 @@ def summed(judged: Iterable[PartEvaluated]) -> ExitSums:
 
 
 def combine_scores(
-    judged: Sequence[PartEvaluated], task: str = "classification", own: MetricsComputed | None = None
+    judged: Sequence[PartEvaluated],
+    task: str = "classification",
+    own: MetricsComputed | None = None,
+    answer: AnswerMode = "exit",
 ) -> ModelScores:
     """Combines the parts of an evaluation.
 
@@ -89,35 +62,42 @@ def combine_scores(
         judged: Results of the parts, in any order.
         task: Name of the task.
         own: What a task of the user's own makes of them; None for a task that FedLP Edge contains.
+        answer: What models answer with.
     """
     if not judged:
         return NO_SCORES
-    sums, metric = summed(judged), default_metric(task)
+    sums = summed(judged)
     of_exits = own.metrics if own else {depth: metrics_of(task, exit) or {} for depth, exit in sums.exits.items()}
     ensembles = own.ensembles if own else {depth: metrics_of(task, e) or {} for depth, e in sums.ensembles.items()}
-    return ModelScores(
-        metrics=of_exits,
-        loss=mean_losses(sums.exits),
-        ensemble={depth: metrics[metric] for depth, metrics in ensembles.items() if metric in metrics},
-        by_class={depth: _by_class(of_exit, task) for depth, of_exit in sums.exits.items()},
+    return model_scores(
+        answer,
+        default_metric(task),
+        ExitScores(of_exits, mean_losses(sums.exits), sums.exits),
+        ExitScores(ensembles, mean_losses(sums.ensembles), sums.ensembles),
     )
 
 
 def by_tier(
-    verdict: ModelScores, depths: Mapping[str, int], numbers: Mapping[str, int], priors: npt.NDArray[np.float64]
+    verdict: ModelScores,
+    depths: Mapping[str, int],
+    numbers: Mapping[str, int],
+    priors: npt.NDArray[np.float64],
+    task: str = "classification",
 ) -> dict[int, float]:
-    """Returns the mean personalised accuracy of the devices by depth, each with the exit of its depth.
+    """Returns the mean personalised accuracy of the devices by depth, each with the model of its depth.
 
     Args:
         verdict: Scores of the global model.
-        depths: Depth by device id; devices whose exit was not evaluated are left out.
+        depths: Depth by device id; devices whose depth was not evaluated are left out.
         numbers: Row of each device in ``priors``, by device id.
         priors: Share of each class in each device's samples, float64 [devices, classes].
+        task: Name of the task.
     """
+    by_class = {depth: _by_class(of_depth, task) for depth, of_depth in verdict.sums.items()}
     tiers: dict[int, list[float]] = {}
     for device, depth in depths.items():
-        if depth in verdict.by_class:
-            tiers.setdefault(depth, []).append(verdict.personalised(depth, priors[numbers[device]]))
+        if depth in by_class:
+            tiers.setdefault(depth, []).append(_weighted(by_class[depth], priors[numbers[device]]))
     return {depth: float(np.mean(shares)) for depth, shares in sorted(tiers.items())}
 
 

@@ -25,6 +25,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
 from fedlp_edge.core.planning.device_facts import DeviceFacts
@@ -42,7 +43,7 @@ from fedlp_edge.errors import PeerError
 from fedlp_edge.system.printable import unprintable_fields
 from fedlp_edge.wire.packed_scores import ScoresByDepth
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Version of the protocol, raised whenever a field of a message comes, goes or changes: unknown fields are refused, so
 agents and coordinators of different versions would wait for each other. A test holds that."""
 
@@ -208,6 +209,7 @@ class Task(Message, frozen=True, kw_only=True):
         chunk_bytes: Largest payload bytes of a chunk of the upload.
         encoding: Encoding of the numbers in the update.
         holdout: Share of its samples that the device keeps out of training and judges the model on; 0 for none.
+        answer: What exported models answer with, by which the device judges them.
         fresh_statistics: Whether the device measures statistics of batch norms for the weights that it has trained,
             since the coordinator has no data to measure them on.
         feedback_from: Round of this device's last update that is in the model, whose residual the update adds (error
@@ -233,6 +235,7 @@ class Task(Message, frozen=True, kw_only=True):
     chunk_bytes: Annotated[int, msgspec.Meta(ge=1)]
     encoding: Encoding = "none"
     holdout: Holdout = 0.0
+    answer: AnswerMode = "exit"
     fresh_statistics: bool = False
     feedback_from: Natural | None = None
 

@@ -10,14 +10,16 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from fedlp_edge.core.blueprint import AnswerMode, Blueprint
+from fedlp_edge.core.blueprint import AnswerMode, Blueprint, answer_mode
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
+from fedlp_edge.core.metrics.model_scores import ExitScores, ModelScores, model_scores
 from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
+from fedlp_edge.core.targets import default_metric
 from fedlp_edge.errors import ExportError, ModelError
 from fedlp_edge.learning.chance_accuracy import explain_chance_accuracy
 from fedlp_edge.learning.data.dataset import Dataset
-from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE, Scores, held_out_scores, logits_of
+from fedlp_edge.learning.evaluation import JUDGED_AT_ONCE, held_out_scores, logits_of
 from fedlp_edge.learning.evaluation import evaluate as evaluate_exits
 from fedlp_edge.learning.export.activations.observed_tensors import OBSERVED, observed_ranges
 from fedlp_edge.learning.export.device_check import answer_of_file, compare_file, write_samples
@@ -26,7 +28,7 @@ from fedlp_edge.learning.export.layered_export import DepthFileOptions, export_d
 from fedlp_edge.learning.export.made_inputs import made_inputs
 from fedlp_edge.learning.export.metadata import names_of_outputs
 from fedlp_edge.learning.model.fresh_statistics import measure_statistics
-from fedlp_edge.learning.model.layered import LayeredModel, Submodel
+from fedlp_edge.learning.model.layered import LayeredModel, Submodel, answers_of
 from fedlp_edge.learning.model.state_values import load_values
 from fedlp_edge.learning.state_files import StateFiles
 from fedlp_edge.learning.tasks.anomaly import Anomaly
@@ -48,27 +50,30 @@ from fedlp_edge.worker.resources import WorkerResources
 
 
 def evaluate(job: Evaluate, resources: WorkerResources) -> Evaluated:
-    """Judges the exits of a state on held-out samples."""
+    """Judges the models of some depths of a state on held-out samples."""
     model, blueprint = resources.models.full_model(job.model.without_names)
     device = resources.device
     data = resources.load_for(job.model, blueprint, job.data, "test").to(device)
-    wanted = dict.fromkeys(name for depth in job.depths for name in _path_names(blueprint, depth))
+    exits = blueprint.exits_for(job.depths)
+    wanted = dict.fromkeys(name for depth in exits for name in _path_names(blueprint, depth))
     load_values(model, StateFiles(Path(job.state_path)), wanted)
     model.to(device)
     full = blueprint.full_depth
-    measure_statistics(model, data, model if job.depths == (full,) else model.exits, lambda x: x)
+    measure_statistics(model, data, model if exits == (full,) else model.exits, lambda x: x)
     task = resources.task_of(job.model, blueprint)
-    scores = evaluate_exits(
-        model, lambda x: logits_of(model, x, job.depths, full), job.depths, data, job.batch_size, task
+    found = evaluate_exits(
+        model, lambda x: logits_of(model, x, exits, full), job.depths, data, job.batch_size, task, exits
+    )
+    scores = model_scores(
+        job.answer,
+        default_metric(task.name),
+        ExitScores(found.metrics, found.loss, found.sums.exits),
+        ExitScores(found.ensemble_metrics, found.ensemble_loss, found.sums.ensembles),
     )
     return Evaluated(
-        metrics=scores.metrics,
-        loss=scores.loss,
+        scores=scores,
+        exit_loss=found.known_loss or found.loss,
         samples=len(data),
-        ensemble_metrics=scores.ensemble_metrics,
-        ensemble_loss=scores.ensemble_loss,
-        known_loss=scores.known_loss,
-        sums=dict(scores.sums.exits),
         warning="" if job.training_loss is None else _chance_warning(job.training_loss, model, data, scores, task),
     )
 
@@ -127,7 +132,7 @@ def loaded_exits(job: Export, model: LayeredModel, blueprint: Blueprint) -> Subm
 
 
 def _answer_of(job: Export, blueprint: Blueprint) -> AnswerMode:
-    return blueprint.answer if job.answer == "auto" else "exit"
+    return answer_mode(blueprint.exits, blueprint.head_mode, job.answer)
 
 
 def tasks_by_depth(
@@ -227,7 +232,8 @@ def _checked(
     depth, cpu = submodel.depth, torch.device("cpu")
     scores: dict[int, HeldOutScores] = {}
     if scored:
-        found = held_out_scores(submodel, submodel.exit_depths, data, task, cpu, JUDGED_AT_ONCE)
+        exits = submodel.exit_depths
+        found = held_out_scores(submodel, exits, data, task, cpu, JUDGED_AT_ONCE, submodel.answer)
         scores = {depth: found[depth]} if depth in found else {}
     try:
         comparison = compare_file(file, submodel, data, task)
@@ -245,16 +251,17 @@ def _checked(
 
 
 def _chance_warning(
-    training_loss: float, model: LayeredModel, data: Dataset, scores: Scores, task: LearningTask
+    training_loss: float, model: LayeredModel, data: Dataset, scores: ModelScores, task: LearningTask
 ) -> str:
     if not isinstance(task, Classification):
         return ""
-    accuracies = {depth: metrics["accuracy"] for depth, metrics in scores.metrics.items()}
-    best, accuracy = max(accuracies.items(), key=lambda item: (item[1], item[0]))
+    best, accuracy = max(scores.accuracy.items(), key=lambda item: (item[1], item[0]))
     names = names_of_outputs(data.classes, task.classes)
 
     def logits(x: Tensor) -> Tensor:
-        return class_logits(model(x, depth=best))
+        if scores.answer == "exit":
+            return class_logits(model(x, depth=best))
+        return class_logits(answers_of(model.exits(x)[:best], "mean")[-1])
 
     return explain_chance_accuracy(model, logits, data, accuracy, training_loss, names)
 

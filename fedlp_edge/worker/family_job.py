@@ -49,7 +49,7 @@ def export_family(job: ExportFamily, resources: WorkerResources) -> FamilyExport
     if not tasks:
         return FamilyExported(files=(), refused=tuple(refused))
     family = ModelFamily(
-        exits_of(submodel, tasks.keys()),
+        exits_of(submodel, tasks.keys(), submodel.answer),
         tasks,
         samples,
         data,

@@ -12,11 +12,10 @@ from typing import Literal
 
 import msgspec
 
-from fedlp_edge.core.blueprint import Blueprint, TensorSpec, WantedAnswer
+from fedlp_edge.core.blueprint import AnswerMode, Blueprint, TensorSpec, WantedAnswer
 from fedlp_edge.core.device_data import DataFacts, InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
-from fedlp_edge.core.metrics.metric_sums import MetricSums
-from fedlp_edge.core.metrics.task_metrics import accuracies
+from fedlp_edge.core.metrics.model_scores import ModelScores
 from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
 from fedlp_edge.core.model_card import CardEntry, RefusedFile
 from fedlp_edge.core.planning.calibration import Calibration
@@ -173,6 +172,7 @@ class Train(Job, frozen=True, kw_only=True):
             trained in float32 with the safest settings. Empty for the first attempt.
         holdout: Share of the samples that are kept out of training.
         judge: Whether the model that training starts from is judged on the held-out samples.
+        answer: What exported models answer with, by which depths are judged.
         fresh_statistics: Whether statistics of batch norms are measured for the trained weights.
     """
 
@@ -195,6 +195,7 @@ class Train(Job, frozen=True, kw_only=True):
     after_crash: str = ""
     holdout: float = 0.0
     judge: bool = False
+    answer: AnswerMode = "exit"
     fresh_statistics: bool = False
 
 
@@ -224,9 +225,10 @@ class Trained(Result, frozen=True, kw_only=True):
 
 
 class Evaluate(Job, frozen=True, kw_only=True):
-    """This job judges the exits of a model state on a held-out split.
+    """This job judges the models of some depths on a held-out split.
 
     Attributes:
+        answer: What exported models answer with, by which the depths are judged.
         training_loss: Mean training loss of the devices, with which an accuracy at chance level is investigated; None
             for no investigation.
     """
@@ -234,45 +236,29 @@ class Evaluate(Job, frozen=True, kw_only=True):
     model: ModelSettings
     state_path: str
     depths: tuple[int, ...]
+    answer: AnswerMode = "exit"
     data: str
     batch_size: int = 256
     training_loss: float | None = None
 
 
 class Evaluated(Result, frozen=True, kw_only=True):
-    """This result has metrics and mean losses by depth: of the exit alone, and of the ensemble of exits up to it.
+    """This result says what the models are worth.
 
     A loss that is no finite number is None, since JSON has no other word for it.
 
     Attributes:
-        metrics: Metrics of each exit alone, by depth and name.
-        loss: Mean loss of each exit alone, by depth.
+        scores: What the models of the depths are worth.
+        exit_loss: Mean loss of each exit alone, by depth, among the classes that the data hold; a single exit that
+            somebody has spoilt shows less in a mean.
         samples: Number of samples.
-        ensemble_metrics: Metrics of each ensemble, by depth and name.
-        ensemble_loss: Mean loss of each ensemble, by depth.
-        known_loss: Mean loss of each exit alone among the classes that the data hold; empty if they hold all.
-        sums: What the metrics of each exit alone are computed from, by depth.
         warning: Suspicion about an accuracy at chance level, with the cause that was found; empty if there is none.
     """
 
-    metrics: dict[int, dict[str, float]]
-    loss: dict[int, float | None]
+    scores: ModelScores
+    exit_loss: dict[int, float | None]
     samples: int
-    ensemble_metrics: dict[int, dict[str, float]] = {}
-    ensemble_loss: dict[int, float | None] = {}
-    known_loss: dict[int, float | None] = {}
-    sums: dict[int, MetricSums] = {}
     warning: str = ""
-
-    @property
-    def accuracy(self) -> dict[int, float]:
-        """Accuracy of each exit alone, by depth; empty for a task that has none."""
-        return accuracies(self.metrics)
-
-    @property
-    def ensemble_accuracy(self) -> dict[int, float]:
-        """Accuracy of each ensemble, by depth; empty for a task that has none."""
-        return accuracies(self.ensemble_metrics)
 
 
 class Export(Job, frozen=True, kw_only=True):
@@ -401,11 +387,13 @@ class TryExport(Job, frozen=True, kw_only=True):
     Attributes:
         depths: Depths that are to be exported after the last round; depths that the model does not have are left out.
         directory: Directory in which a file is written for a while.
+        answer: What the files are to answer with.
     """
 
     model: ModelSettings
     depths: tuple[int, ...]
     directory: str
+    answer: WantedAnswer = "auto"
 
 
 class ExportTried(Result, frozen=True, kw_only=True):

@@ -140,6 +140,7 @@ def _local_round(job: Train, prepared: PreparedModel, data: Dataset, resources: 
             seed=job.seed,
             head_seed=job.head_seed,
             fresh_statistics=job.fresh_statistics,
+            answer=job.answer,
             learning_task=resources.task_of(job.model, blueprint),
         ),
         prepared,

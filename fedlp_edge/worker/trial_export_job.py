@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedlp_edge.core.blueprint import answer_mode
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset
@@ -39,7 +40,7 @@ def try_export(job: TryExport, resources: WorkerResources) -> ExportTried:
     depths = tuple(depth for depth in job.depths if depth in blueprint.depths)
     if not depths:
         return ExportTried()
-    model = exits_of(whole.to("cpu"), depths, blueprint.answer)
+    model = exits_of(whole.to("cpu"), depths, answer_mode(blueprint.exits, blueprint.head_mode, job.answer))
     refused: dict[int, str] = {}
     for depth in depths:
         try:

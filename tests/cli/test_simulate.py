@@ -61,6 +61,8 @@ def test_finished_run_is_one_object_as_json(file: Path, finished: Path, capsys: 
         "rounds": 1,
         "seconds": 2.0,
         "accuracy": {"3": 0.5},
+        "answer": "exit",
+        "exits": {},
         "ensemble": {"3": 0.6},
         "tiers": {"3": 0.4},
         "model_digest": "d" * 64,

@@ -8,6 +8,7 @@ import msgspec
 from safetensors.numpy import load_file
 
 from coordinator.config import ExportSettings
+from fedlp_edge.core.metrics.model_scores import ModelScores
 from fedlp_edge.core.model_digest import model_digest
 from fedlp_edge.core.settings import EvaluationSettings
 from fedlp_edge.reporting.events import RunFinished, RunStarted
@@ -29,7 +30,7 @@ class Scripted(StandIn):
         if isinstance(job, Evaluate):
             score = SCORES[int(Path(job.state_path).name[len("round-") :][:5])]
             metrics = {depth: {"accuracy": score} for depth in job.depths}
-            return Evaluated(metrics=metrics, loss=dict.fromkeys(job.depths, 1.0), samples=1)
+            return Evaluated(scores=ModelScores(metrics), exit_loss=dict.fromkeys(job.depths, 1.0), samples=1)
         if isinstance(job, Export):
             self.exports.append(job)
         return super()._do(job)

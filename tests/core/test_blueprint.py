@@ -104,3 +104,15 @@ def test_answers_with_the_mean_of_exits_that_all_devices_teach_and_share(
     # Personal heads are on devices alone.
     assert [blueprint.answer for blueprint in (paper_cnn, three_depths, all_exits)] == ["exit"] * 3
     assert ids(all_exits.answer_path(3)) == ["L1", "L2", "L3", "H3"]
+
+
+def test_judges_the_exits_that_devices_train_and_the_full_model(paper_cnn: Blueprint, three_depths: Blueprint):
+    shared = msgspec.structs.replace(three_depths, exits="all")
+    assert shared.judged_depths({2}) == (1, 2, 3)
+    assert shared.judged_depths({1}) == (1, 3)
+    assert shared.judged_depths(()) == (3,)
+    assert three_depths.judged_depths({2}) == (2, 3)
+    assert paper_cnn.judged_depths({1, 2}) == (paper_cnn.full_depth,)  # personal heads are not here
+    # A file of depth 3 answers with the mean of all three exits, of which nobody may have trained the last two.
+    assert shared.exits_for((1, 3)) == (1, 2, 3)
+    assert three_depths.exits_for((1, 3)) == (1, 3)

@@ -15,6 +15,7 @@ import numpy as np
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, HeadMode, TensorSpec, Unit
 from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.device_scores import HeldOutScores
+from fedlp_edge.core.metrics.model_scores import ModelScores
 from fedlp_edge.core.seeds import derive
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.probe.profiles import DeviceProfile
@@ -137,11 +138,9 @@ class StandIn:
             case Evaluate():
                 state = unpack_file(Path(job.state_path))
                 score = float(np.mean([np.abs(value).mean() for value in state.values()])) % 1
-                return Evaluated(
-                    metrics={depth: {"accuracy": score} for depth in job.depths},
-                    loss=dict.fromkeys(job.depths, score),
-                    samples=10,
-                )
+                loss = dict.fromkeys(job.depths, score)
+                metrics = {depth: {"accuracy": score} for depth in job.depths}
+                return Evaluated(scores=ModelScores(metrics, loss, answer=job.answer), exit_loss=loss, samples=10)
             case Export():
                 return self._export(job)
             case CheckExport():

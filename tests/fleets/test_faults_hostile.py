@@ -73,8 +73,9 @@ class Untaught(StandIn):
         result = super()._do(job)
         if not isinstance(result, Evaluated):
             return result
-        absurd, usual = dict.fromkeys(result.loss, 1000.0), dict.fromkeys(result.loss, 0.7)
-        return msgspec.structs.replace(result, loss=absurd, known_loss=usual)
+        absurd, usual = dict.fromkeys(result.exit_loss, 1000.0), dict.fromkeys(result.exit_loss, 0.7)
+        scores = msgspec.structs.replace(result.scores, loss=absurd)
+        return msgspec.structs.replace(result, scores=scores, exit_loss=usual)
 
 
 class Emphatic(Poisoned):

@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, UpdateSettings
+from fedlp_edge.core.settings import (
+    EvaluationSettings,
+    ModelSettings,
+    SchemeSettings,
+    ServerSettings,
+    TrainingSettings,
+    UpdateSettings,
+)
+from fedlp_edge.reporting.events import RoundFinished
 from fedlp_edge.simulation import Experiment, LocalEngine, local_engine, simulate
-from fedlp_edge.simulation.experiment import FleetSettings, SimulatedData
+from fedlp_edge.simulation.experiment import ExportChoice, FleetSettings, SimulatedData
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from tests.fleets.fleet import NO_EXPORT, Fleet
 from tests.fleets.three_kinds import WIDE
@@ -102,3 +110,55 @@ def test_statistics_and_constants_end_as_in_the_simulated_fleet(
     assert all(trained < down < 1.3 * trained for downs in later for down in downs)
     assert all(device.bytes_up < 1.3 * trained for round in real.rounds for device in round.devices)
     assert [model.depth for model in real.onnx] == [3]
+
+
+TAUGHT_BY_ALL = """
+[scheme]
+depth = 2
+[evaluation]
+holdout = 0.1
+[export]
+model = "best"
+depths = [2]
+"""
+
+
+def test_models_that_answer_with_the_mean_of_exits_are_judged_and_chosen_by_it_as_in_the_simulated_fleet(
+    tmp_path: Path, mosquitto: MosquittoBroker, engine: LocalEngine
+) -> None:
+    with Fleet(tmp_path, mosquitto.url, "means", devices=2, rounds=3, more=TAUGHT_BY_ALL) as fleet:
+        config = tmp_path / "fleet.toml"
+        text = config.read_text().replace("[model]\n", '[model]\nexits = "all"\n')
+        config.write_text(text.replace("[training]\n", '[training]\ncompute = "float32"\n'))
+        fleet.start_all()
+        real = fleet.finish()
+        finished = [event for event in fleet.wait_for(bool) if isinstance(event, RoundFinished)]
+    run = Experiment(
+        seed=7,
+        model=ModelSettings(name="mlp", input=(1, 8, 8), classes=10, exits="all"),
+        data=SimulatedData(train="digits", evaluate="digits", partition="iid", seed=1, limit=200),
+        training=TrainingSettings(batch_size=16, compute="float32"),
+        scheme=SchemeSettings(depth=2),
+        evaluation=EvaluationSettings(holdout=0.1),
+        export=ExportChoice(model="best"),
+        rounds=RoundSettings(count=3),
+        fleet=FleetSettings(devices=2),
+    )
+    simulated = simulate(run, tmp_path / "simulated", engine=engine)
+    for one, other in zip(real.rounds, simulated.rounds, strict=True):
+        assert one.answer == other.answer == "mean"
+        assert (one.accuracy, one.exits, one.ensemble) == (other.accuracy, other.exits, other.ensemble)
+        assert one.accuracy == one.ensemble
+        assert one.accuracy != one.exits
+        assert one.on_devices == other.on_devices
+        assert one.loss == pytest.approx(other.loss)
+    assert [event.accuracy for event in finished] == [entry.accuracy for entry in real.rounds]
+    assert real.final is not None
+    assert simulated.final is not None
+    assert real.final.value == max(entry.accuracy[2] for entry in real.rounds)
+    assert (real.final.round, real.final.value) == (simulated.final.round, simulated.final.value)
+    assert (real.final.accuracy, real.final.model_digest) == (simulated.final.accuracy, simulated.final.model_digest)
+    # The file and the devices, which compare it with their own samples, say the same.
+    assert [(model.depth, model.accuracy) for model in real.onnx] == [(2, real.final.accuracy[2])]
+    assert real.final.on_devices[2] == simulated.final.on_devices[2]
+    assert [(proof.asked, proof.proved) for proof in real.proofs] == [(2, 2)]

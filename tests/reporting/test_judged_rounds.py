@@ -5,6 +5,9 @@ import logging
 import msgspec
 import pytest
 
+from fedlp_edge.core.blueprint import AnswerMode
+from fedlp_edge.core.device_scores import DeviceScores
+from fedlp_edge.core.metrics.model_scores import ExitScores, model_scores
 from fedlp_edge.core.settings import EvaluationSettings
 from fedlp_edge.reporting.judged_rounds import JudgedRounds, Judging
 from fedlp_edge.reporting.summary import FinalModel, RoundSummary
@@ -91,3 +94,51 @@ def test_looking_ahead_changes_nothing() -> None:
     judged = JudgedRounds(judging(rounds=9, patience=2), rounds(0.8, 0.7))
     assert judged.ends_with(rounds(0.8, 0.7, 0.6)[2])
     assert not judged.over
+
+
+def by_answer(answer: AnswerMode, exits: tuple[float, ...], means: tuple[float, ...]) -> list[RoundSummary]:
+    """Rounds whose last exit alone, and the mean of whose two exits, has these accuracies."""
+    summaries = []
+    for entry, exit, mean in zip(rounds(*exits, depth=2), exits, means, strict=True):
+        scores = model_scores(
+            answer,
+            "accuracy",
+            ExitScores({1: {"accuracy": 0.1}, 2: {"accuracy": exit}}),
+            ExitScores({1: {"accuracy": 0.1}, 2: {"accuracy": mean}}),
+        )
+        summaries.append(
+            msgspec.structs.replace(
+                entry, answer=answer, accuracy=scores.accuracy, metrics=scores.metrics, exits=scores.exits,
+                ensemble=scores.ensemble,
+            )
+        )  # fmt: skip
+    return summaries
+
+
+EXITS, MEANS = (0.9, 0.5, 0.4, 0.3), (0.6, 0.7, 0.8, 0.75)
+
+
+@pytest.mark.parametrize("judged_by", ["exit", "mean"])
+@pytest.mark.parametrize(("answer", "best", "accuracy"), [("exit", (1, 0.9), 0.9), ("mean", (3, 0.8), 0.8)])
+def test_best_round_is_that_of_what_is_exported_even_if_rounds_were_judged_by_something_else(
+    answer: AnswerMode, best: tuple[int, float], accuracy: float, judged_by: AnswerMode
+) -> None:
+    settings = msgspec.structs.replace(judging(), answer=answer)
+    judged = JudgedRounds(settings, by_answer(judged_by, EXITS, MEANS))
+    assert judged.best() == best
+    assert final(judged).accuracy == {1: 0.1, 2: accuracy}
+
+
+@pytest.mark.parametrize(("answer", "enough"), [("exit", True), ("mean", False)])
+def test_patience_ends_with_what_is_exported(answer: AnswerMode, enough: bool) -> None:
+    settings = msgspec.structs.replace(judging(patience=2), answer=answer)
+    assert bool(JudgedRounds(settings, by_answer(answer, EXITS[:3], MEANS[:3])).enough) == enough
+
+
+def test_what_devices_measured_of_other_answers_is_left_out() -> None:
+    settings = Judging(EvaluationSettings(source="devices"), "best", "classification", False, 9, "mean")
+    found = {1: DeviceScores(devices=1, samples=10, mean={"accuracy": 0.5})}
+    first, second = (msgspec.structs.replace(entry, on_devices=found) for entry in rounds(0.5, 0.5))
+    assert JudgedRounds(settings, [first, second]).best() is None
+    mean = msgspec.structs.replace(second, answer="mean")
+    assert JudgedRounds(settings, [first, mean]).best() == (1, 0.5)

@@ -61,6 +61,17 @@ def test_draws_judged_rounds_alone_and_all_exits_together(two_rounds: Summary) -
     assert lines["all exits together: 95.0 %"][1][1] == pytest.approx(95.0)
 
 
+def test_draws_the_deepest_exit_alone_beside_the_mean_of_exits(two_rounds: Summary) -> None:
+    rounds = tuple(
+        msgspec.structs.replace(entry, answer="mean", exits={1: 0.5, 3: 0.25}) for entry in two_rounds.rounds
+    )
+    (axes,) = metric_figure(msgspec.structs.replace(two_rounds, rounds=rounds)).axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
+    assert lines["depth 3 (full): 90.0 %"] == pytest.approx([75.0, 90.0])
+    assert lines["exit 3 alone: 25.0 %"] == pytest.approx([25.0, 25.0])
+    assert axes.get_title(loc="left").endswith("accuracy of the mean of the exits by depth")
+
+
 def test_writes_no_empty_picture_where_nothing_was_judged(tmp_path: Path, summary: Summary) -> None:
     (entry,) = summary.rounds
     blind = msgspec.structs.replace(summary, rounds=(msgspec.structs.replace(entry, accuracy={}),))

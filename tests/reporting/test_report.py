@@ -102,6 +102,16 @@ def test_reports_what_a_simulation_knows_of_ensembles_and_of_the_devices_own_cla
     assert "▮▯▯ 1 50.0 % 50.0 % - - - no device has this depth" in lines
 
 
+def test_report_of_models_that_answer_with_the_mean_of_exits_shows_each_exit_beside_it(summary: Summary) -> None:
+    (entry,) = summary.rounds
+    judged = msgspec.structs.replace(entry, answer="mean", exits={1: 0.5, 3: 0.25}, ensemble={1: 0.5, 3: 0.75})
+    later = msgspec.structs.replace(judged, round=2, exits={1: 0.5, 3: 0.125})  # the model of round 1 is exported
+    text = report_of(msgspec.structs.replace(summary, rounds=(judged, later)))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "exits up to PyTorch exit alone onnxruntime max |difference| ONNX file" in lines
+    assert "▮▮▮ 3 75.0 % 25.0 % 74.5 % 2.0e-07 onnx/small-cnn-depth-3.onnx" in lines
+
+
 def test_names_units_that_nobody_sent(summary: Summary) -> None:
     (entry,) = summary.rounds
     sent = msgspec.structs.replace(entry, coverage={"L1": {"a": 200}, "H1": {}, "H3": {}})

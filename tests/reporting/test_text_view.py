@@ -34,6 +34,10 @@ from fedlp_edge.reporting.text_view import line_for, listed
             RunStarted(time=1, run="r", fleet="f", model="cnn", depths=3, parameters=1234, rounds=9, resumed_at=4),
             "run r goes on at round 4: cnn, 1,234 parameters, 3 depths, 9 rounds",
         ),
+        (
+            RunStarted(time=1, run="r", fleet="f", model="cnn", depths=3, parameters=5, rounds=9, answer="mean"),
+            "run r starts: cnn, 5 parameters, 3 depths, 9 rounds; models answer with the mean of their exits",
+        ),
         (DeviceLeft(time=1, device="a"), "device a left"),
         (DeviceUnfit(time=1, device="a", explanation="no labels"), "device a cannot take part: no labels"),
         (

@@ -40,9 +40,9 @@ def state(path: Path, **changes: list[list[float]]) -> str:
 def test_every_exit_is_judged_alone_and_together(tmp_path: Path, data: str, resources: WorkerResources) -> None:
     path = state(tmp_path / "state.safetensors", H2_weight=[[0.0, 1.0], [1.0, 0.0]])
     judged = evaluate(Evaluate(model=SETTINGS, state_path=path, depths=(1, 2), data=data), resources)
-    assert (judged.accuracy, judged.samples) == ({1: 1.0, 2: 0.0}, 4)
-    assert set(judged.ensemble_accuracy) == {1, 2}
-    assert judged.sums[1]["correct"] == (3.0, 1.0)
+    assert (judged.scores.accuracy, judged.samples) == ({1: 1.0, 2: 0.0}, 4)
+    assert set(judged.scores.ensemble) == {1, 2}
+    assert judged.scores.sums[1]["correct"] == (3.0, 1.0)
     assert judged.warning == ""
 
 
@@ -116,3 +116,47 @@ def test_exported_file_answers_with_the_mean_of_exits_that_all_devices_teach(
     assert check_export(msgspec.structs.replace(check, state_paths=(other,)), resources).differs
     # A model that trains one exit a depth answers with that one.
     assert check_export(msgspec.structs.replace(check, model=SETTINGS), resources).differs
+
+
+TAUGHT_BY_ALL = msgspec.structs.replace(SETTINGS, exits="all")
+RIGHT, WRONG = [[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]
+"""Weights of a head that answers rightly, or wrongly, to the first layer's ``(x, -x)``; the surer, the larger."""
+
+
+def sure(head: list[list[float]]) -> list[list[float]]:
+    return [[3 * value for value in row] for row in head]
+
+
+@pytest.mark.parametrize(("first", "last", "mean"), [(sure(RIGHT), WRONG, 1.0), (sure(WRONG), RIGHT, 0.0)])
+@pytest.mark.parametrize("depths", [(1, 2), (2,)])
+def test_models_are_judged_by_the_mean_of_exits_where_files_answer_with_it(
+    tmp_path: Path, data: str, resources: WorkerResources, first: list[list[float]], last: list[list[float]],
+    mean: float, depths: tuple[int, ...],
+) -> None:  # fmt: skip
+    path = state(tmp_path / "state.safetensors", H1_weight=first, H2_weight=last)
+    job = Evaluate(model=TAUGHT_BY_ALL, state_path=path, depths=depths, data=data, answer="mean")
+    judged = evaluate(job, resources)
+    assert judged.scores.accuracy == dict.fromkeys(depths, mean)
+    assert judged.scores.exits == {depth: mean if depth == 1 else 1.0 - mean for depth in depths}
+    assert judged.scores.sums[2]["correct"] == (3.0 * mean, mean)
+    # A single exit that somebody has spoilt shows less in a mean, so the check of updates looks at exits alone.
+    assert judged.exit_loss[2] != judged.scores.loss[2]
+
+    alone = evaluate(msgspec.structs.replace(job, answer="exit"), resources)
+    assert alone.scores.accuracy == judged.scores.exits
+    assert (alone.scores.exits, alone.exit_loss) == ({}, judged.exit_loss)
+
+    # The file says the same.
+    export_job = Export(
+        model=TAUGHT_BY_ALL, state_paths=(path,), depths=(2,), data=data, directory=str(tmp_path / "onnx")
+    )
+    for job_of_answer, accuracy in ((export_job, mean), (msgspec.structs.replace(export_job, answer="exit"), 1 - mean)):
+        assert export(job_of_answer, resources).models[0].accuracy == accuracy
+
+
+def test_a_suspicion_of_chance_is_about_what_models_answer(tmp_path: Path, resources: WorkerResources) -> None:
+    data = write_samples(tmp_path / "samples.npz", SAMPLES, (1.0, -1.0, 2.0, -2.0) * 4)
+    path = state(tmp_path / "state.safetensors", H1_weight=sure(WRONG), H2_weight=RIGHT)
+    job = Evaluate(model=TAUGHT_BY_ALL, state_path=path, depths=(1, 2), data=data, answer="mean", training_loss=0.01)
+    assert evaluate(job, resources).warning
+    assert not evaluate(msgspec.structs.replace(job, answer="exit"), resources).warning

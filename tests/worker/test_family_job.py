@@ -6,8 +6,12 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnxruntime
+import pytest
+import torch
 from safetensors.torch import save_file
 
+from fedlp_edge.core.blueprint import WantedAnswer
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.learning.export.activations.observed_tensors import observed_ranges
@@ -16,6 +20,7 @@ from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.worker.family_job import _without_folders, export_family
 from fedlp_edge.worker.jobs import ExportFamily, WorkerOptions
 from fedlp_edge.worker.resources import WorkerResources
+from tests.two_layers import NAME, SETTINGS, VALUES
 
 MLP = ModelSettings(name="mlp", input=(1, 2, 2), classes=3, class_names=("a", "b", "c"))
 
@@ -88,3 +93,19 @@ def test_the_card_says_of_data_what_means_something_elsewhere() -> None:
     assert _without_folders("imagefolder:/home/anna/parts#size=64") == "imagefolder:parts#size=64"
     assert _without_folders("npy:samples/") == "npy:samples"
     assert _without_folders("shop.data:load") == "shop.data:load"
+
+
+@pytest.mark.parametrize(("answer", "told"), [("auto", "mean of exits 1 to 2"), ("exit", None)])
+def test_files_of_a_family_answer_with_the_mean_of_exits_that_all_devices_teach(
+    tmp_path: Path, answer: WantedAnswer, told: str | None
+) -> None:
+    state = tmp_path / "state.safetensors"
+    save_file({name: torch.tensor(rows) for name, rows in VALUES.items()}, state)
+    job = ExportFamily(
+        model=msgspec.structs.replace(SETTINGS, exits="all"), state_paths=(str(state),), depths=(2,), data="",
+        directory=str(tmp_path), answer=answer,
+    )  # fmt: skip
+    resources = WorkerResources(WorkerOptions(threads=0, device="cpu", allow_models=(NAME,)))
+    (file,) = export_family(job, resources).files
+    metadata = onnxruntime.InferenceSession(tmp_path / file.file).get_modelmeta().custom_metadata_map
+    assert metadata.get("fedlp.answer") == told

@@ -92,7 +92,7 @@ def test_every_task_is_trained_judged_and_exported(task, runner, tmp_path):
     assert isinstance(trained, Trained), trained
     judged = runner.run(Evaluate(model=model, state_path=state, depths=(1, full), data=data))
     assert isinstance(judged, Evaluated), judged
-    assert judged.metrics[full]["loss"] == judged.loss[full]
+    assert judged.scores.metrics[full]["loss"] == judged.scores.loss[full]
 
     exported = runner.run(Export(model=model, state_paths=(state,), depths=(full,), data=data, directory=str(tmp_path)))
     assert isinstance(exported, Exported), exported

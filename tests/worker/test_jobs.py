@@ -107,10 +107,10 @@ def test_a_round_learns_and_its_export_runs(bench: Bench) -> None:
     new = {name: value + deltas.get(name, np.float32(0)) for name, value in state.items()}
     save_file(new | {name: deltas[name] for name in bench.blueprint.statistics & deltas.keys()}, bench.state)
     after = bench.evaluate(*bench.blueprint.depths)
-    assert set(after.accuracy) == set(bench.blueprint.depths)
-    assert before.accuracy[full] < 0.5
-    assert after.accuracy[full] > 0.9
-    assert bench.evaluate(full).accuracy[full] == after.accuracy[full]
+    assert set(after.scores.accuracy) == set(bench.blueprint.depths)
+    assert before.scores.accuracy[full] < 0.5
+    assert after.scores.accuracy[full] > 0.9
+    assert bench.evaluate(full).scores.accuracy[full] == after.scores.accuracy[full]
 
     exported = bench.worker.call(
         Export(
@@ -126,7 +126,7 @@ def test_a_round_learns_and_its_export_runs(bench: Bench) -> None:
     assert isinstance(exported, Exported)
     assert [model.file for model in exported.models] == ["small-cnn-depth-1.onnx", f"small-cnn-depth-{full}.onnx"]
     assert all(model.max_abs_diff <= 1e-4 for model in exported.models)
-    assert exported.models[-1].accuracy == pytest.approx(after.accuracy[full], abs=0.003)
+    assert exported.models[-1].accuracy == pytest.approx(after.scores.accuracy[full], abs=0.003)
     assert Classifier(bench.directory / "onnx" / exported.models[0].file).onnx_metadata.depth == 1
 
 

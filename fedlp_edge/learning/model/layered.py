@@ -308,10 +308,7 @@ class Submodel(nn.Module):
         Returns:
             Logits [B, classes] of each exit, or the means of those of the exits up to it.
         """
-        exits = self.exits(x)
-        if self.answer == "exit":
-            return exits
-        return tuple(total / number for number, total in enumerate(accumulate(exits), start=1))
+        return answers_of(self.exits(x), self.answer)
 
     def _pass(self, layer: nn.Module, x: Any) -> Any:
         # Only layers from one tensor to one tensor are checkpointed; those with a mask beside the feature are not.
@@ -323,6 +320,18 @@ class Submodel(nn.Module):
             and _needs_backward(layer, x)
         )
         return recomputed(layer, x) if again else layer(x)
+
+
+def answers_of(exits: Sequence[torch.Tensor], answer: AnswerMode) -> tuple[torch.Tensor, ...]:
+    """Returns what models answer, from the outputs of their exits.
+
+    Args:
+        exits: Outputs [B, outputs] of exits, shallowest first; for means, of all exits from depth 1 on.
+        answer: What each model answers with.
+    """
+    if answer == "exit":
+        return tuple(exits)
+    return tuple(total / number for number, total in enumerate(accumulate(exits), start=1))
 
 
 def _needs_backward(layer: nn.Module, x: torch.Tensor) -> bool:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
-from fedlp_edge.core.blueprint import Unit
+from fedlp_edge.core.blueprint import AnswerMode, Unit
 from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.settings import TrainingSettings
 from fedlp_edge.errors import ModelError
@@ -51,6 +51,7 @@ class LocalTask:
         fresh_statistics: Whether statistics of batch norms are measured for the trained weights before they are sent,
             for a coordinator that cannot measure them itself.
         learning_task: What the model's outputs mean; None for classification.
+        answer: What exported models answer with, by which depths are judged.
     """
 
     depth: int
@@ -63,6 +64,7 @@ class LocalTask:
     head_seed: int = 0
     fresh_statistics: bool = False
     learning_task: LearningTask | None = None
+    answer: AnswerMode = "exit"
 
 
 SendUnit = Callable[[Unit, dict[str, Tensor]], None]
@@ -178,13 +180,13 @@ class LocalRound:
             batch_size: Samples per forward pass.
 
         Returns:
-            What each exit is worth, by depth.
+            What models of the depths of its exits are worth, by depth.
         """
         task, model = self._task, cast("Submodel", self._prepared.model)
         depths = [task.depth] if self._prepared.blueprint.exits == "own" else list(range(1, task.depth + 1))
         learning_task = task.learning_task or Classification(self._prepared.blueprint.classes)
         self.put_start_values()
-        return held_out_scores(model, depths, held_out, learning_task, self._device, batch_size)
+        return held_out_scores(model, depths, held_out, learning_task, self._device, batch_size, task.answer)
 
     def put_start_values(self) -> None:
         """Fills the submodel with what the round starts from, the same whenever it is called.

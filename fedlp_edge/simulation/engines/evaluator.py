@@ -72,11 +72,12 @@ class Evaluator:
             weights: Values of the version of the global model that the job names.
         """
         self._load(job.version, weights)
-        summed = ExitSummation(job.depths, self._task)
+        exits = self._blueprint.exits_for(job.depths)
+        summed = ExitSummation(job.depths, self._task, exits)
         for start in range(job.start, job.stop, BATCH):
             x, y = self._test.batch(slice(start, min(start + BATCH, job.stop)))
             x = self._laid_out(x)
-            outputs = logits_of(self._model, x, job.depths, self._blueprint.full_depth)
+            outputs = logits_of(self._model, x, exits, self._blueprint.full_depth)
             summed.add(outputs, y.to(self._device), x)
         return PartEvaluated(job.start, summed.sums())
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.blueprint import AnswerMode, Blueprint
 from fedlp_edge.core.device_scores import HeldOutScores
 from fedlp_edge.core.metrics.exit_sums import ExitSums
 from fedlp_edge.core.settings import ComputeMode, Encoding, MemorySaving, ModelSettings, TrainingSettings
@@ -35,6 +35,7 @@ class WorkerSetup(msgspec.Struct, frozen=True):
         holdout: Share of its samples that every device keeps out of training and judges models on.
         processor: Processor that computes: ``cpu``, ``cuda`` or ``auto``.
         fresh_statistics: Whether devices measure statistics of batch norms for the weights that they have trained.
+        answer: What models answer with, by which devices judge them.
     """
 
     model: ModelSettings
@@ -50,6 +51,7 @@ class WorkerSetup(msgspec.Struct, frozen=True):
     holdout: float = 0.0
     fresh_statistics: bool = False
     processor: Literal["auto", "cpu", "cuda"] = "cpu"
+    answer: AnswerMode = "exit"
 
 
 class WorkerReady(msgspec.Struct, frozen=True, tag=True):

@@ -248,6 +248,7 @@ class SimulationWorker:
                 # The statistics of a model that is scaled by width are not exchanged.
                 fresh_statistics=setup.fresh_statistics and not self.blueprint.widths,
                 learning_task=self._task,
+                answer=setup.answer,
             ),
             self._part(job.depth),
             data,

@@ -19,6 +19,7 @@ from coordinator.transfer.flow_limits import FlowLimits
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.algorithm.server_state import ServerState
+from fedlp_edge.core.metrics.model_scores import ModelScores
 from fedlp_edge.core.rounds.cohort import Cohort
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.fitness import Fitness
@@ -120,7 +121,8 @@ def test_waits_for_the_evaluation_and_takes_no_other_answer(tmp_path: Path) -> N
     (job,) = run.jobs.given
     assert isinstance(job, Evaluate)
     assert (job.depths, job.state_path) == ((1, 2), str(run.context.checkpoints.weights_path(1)))
-    result = Evaluated(metrics={1: {"accuracy": 0.5}, 2: {"accuracy": 0.6}}, loss={1: 0.7, 2: 0.6}, samples=10)
+    scores = ModelScores({1: {"accuracy": 0.5}, 2: {"accuracy": 0.6}}, {1: 0.7, 2: 0.6})
+    result = Evaluated(scores=scores, exit_loss={1: 0.7, 2: 0.6}, samples=10)
     run.commit.evaluated(7, result)
     assert run.committed == []
     run.commit.evaluated(1, result)
@@ -130,14 +132,19 @@ def test_waits_for_the_evaluation_and_takes_no_other_answer(tmp_path: Path) -> N
     assert run.history.last.accuracy == {1: 0.5, 2: 0.6}
 
 
+def judged(accuracy: float, loss: float | None) -> Evaluated:
+    scores = ModelScores({2: {"accuracy": accuracy}}, {2: loss})
+    return Evaluated(scores=scores, exit_loss={2: loss}, samples=10)
+
+
 def test_makes_the_model_again_without_an_update_that_ruins_it(tmp_path: Path) -> None:
     run = Run(tmp_path, change=90.0, data=DataSettings(evaluate="digits"))
     run.close()
     run.next_end()
-    run.commit.evaluated(1, Evaluated(metrics={2: {"accuracy": 0.1}}, loss={2: None}, samples=10))
+    run.commit.evaluated(1, judged(0.1, None))
     run.next_end()
     assert (run.committed, len(run.jobs.given)) == ([], 2)
-    run.commit.evaluated(2, Evaluated(metrics={2: {"accuracy": 0.6}}, loss={2: 0.6}, samples=10))
+    run.commit.evaluated(2, judged(0.6, 0.6))
     assert run.committed == [1]
     assert run.history.last is not None
     assert sorted(device.status for device in run.history.last.devices) == ["contributed", "rejected"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from coordinator.rounds.round_updates import RoundUpdates, UpdateVerdict
+from fedlp_edge.core.metrics.model_scores import ModelScores
 from fedlp_edge.core.rounds.cohort import Cohort
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.rounds.settings import RoundSettings
@@ -216,10 +217,9 @@ def test_summarises_who_did_what(tmp_path: Path) -> None:
     deliver(round, tmp_path, "b", {"L1": 5.0, "H1": 7.0}, 30)
     traffic: dict[Purpose, Traffic] = {"update": Traffic(300, 2)}
     judged = Evaluated(
-        metrics={1: {"accuracy": 0.5}, 2: {"accuracy": 0.6}},
-        loss={1: 1.5, 2: None},
+        scores=ModelScores({1: {"accuracy": 0.5}, 2: {"accuracy": 0.6}}, {1: 1.5, 2: None}, ensemble={1: 0.5, 2: 0.7}),
+        exit_loss={1: 1.5, 2: None},
         samples=10,
-        ensemble_metrics={2: {"accuracy": 0.7}},
     )
     summary = round.summary(2.0, judged, {"a": "pi", "b": "nano"}, traffic, ("a",))
     lost, contributed = summary.devices

@@ -62,7 +62,7 @@ def test_keeps_quiet_when_the_same_announcement_is_repeated():
 def test_stops_when_the_coordinator_speaks_another_protocol():
     old = msgspec.structs.replace(announcement(), protocol=2)
     effects = Device().receive(TOPICS.coordinator, old, retained=True)
-    assert effects == [Stop("the coordinator speaks protocol 2, this agent 6; update the older one")]
+    assert effects == [Stop("the coordinator speaks protocol 2, this agent 7; update the older one")]
 
 
 def test_last_words_of_a_coordinator_of_an_older_version_stop_nobody() -> None:

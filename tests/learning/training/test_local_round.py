@@ -260,3 +260,21 @@ def test_measures_statistics_for_the_trained_weights_where_nobody_else_can() -> 
         "L1.0.running_mean": [pytest.approx(2.0)],
         "L1.0.running_var": [pytest.approx(32 / 31)],
     }
+
+
+def test_judges_by_the_mean_of_its_exits_where_files_answer_with_it() -> None:
+    model = two_layers()
+    model.exit_mode = "all"
+    # The first exit answers the second class and is sure of it, the last one answers the first class.
+    values = GLOBAL | {
+        "H1.weight": torch.tensor([[0.0, 0.0], [9.0, 0.0]]),
+        "H2.weight": torch.tensor([[1.0, 0.0], [0.0, 0.0]]),
+    }
+    found = {
+        answer: Device(model)
+        .round(task(sent={"L1": ("L1.weight",)}, answer=answer), global_values=values)
+        .judge(samples(1.0), batch_size=1)
+        for answer in ("exit", "mean")
+    }
+    assert [found["exit"][depth].sums["correct"][0] for depth in (1, 2)] == [0.0, 1.0]
+    assert [found["mean"][depth].sums["correct"][0] for depth in (1, 2)] == [0.0, 0.0]
