@@ -22,7 +22,7 @@ from fedlp_edge.core.algorithm.resolution import WeightLimit, weight_limit
 from fedlp_edge.core.algorithm.scaled_integers import Values
 from fedlp_edge.core.algorithm.selection import draw_sent_tensors
 from fedlp_edge.core.device_scores import HeldOutScores, anomaly_thresholds, fleet_scores
-from fedlp_edge.core.model_scores import NO_SCORES
+from fedlp_edge.core.metrics.model_scores import NO_SCORES
 from fedlp_edge.core.rounds.cohort import Cohort, Key
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.staleness import weight_in

@@ -19,14 +19,11 @@ from typing import Literal
 
 import msgspec
 
+from fedlp_edge.core.metrics.answers import AnswerMode, WantedAnswer
 from fedlp_edge.core.step_cost import StepCost
 
 HeadMode = Literal["shared", "personal"]
 ExitMode = Literal["own", "all"]
-AnswerMode = Literal["exit", "mean"]
-"""What a model of a depth answers with: the exit of the depth, or the mean of the outputs of all exits up to it."""
-WantedAnswer = Literal["auto", "exit"]
-"""What exported models shall answer with: what the blueprint says, or the exit of their depth in any case."""
 TensorKind = Literal["trained", "statistic", "constant"]
 """Kinds of tensors. ``trained``: an optimizer changes it, and its deltas are averaged. ``statistic``: it follows the
 data (mean or variance of a BatchNorm), and its values are averaged. ``constant``: nothing changes it (a mask, a frozen

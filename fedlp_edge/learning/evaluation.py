@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.device_scores import HeldOutScores
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.core.metrics.exit_sums import ExitSums, mean_losses
 from fedlp_edge.core.metrics.task_metrics import accuracies
 from fedlp_edge.core.targets import BUILT_IN_TASKS

@@ -10,8 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.device_scores import DeviceScores
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.reporting.summary import FileProof
 from fedlp_edge.system.printable import unprintable_fields

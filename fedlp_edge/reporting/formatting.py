@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
-from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.device_scores import DeviceScores
+from fedlp_edge.core.metrics.answers import AnswerMode
 
 UNTRAINED = "no device has this depth"
 """Text in place of the accuracy of an exit that no device trains."""

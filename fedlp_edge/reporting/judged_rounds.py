@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
-from fedlp_edge.core.blueprint import AnswerMode
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.core.rounds.metric_history import MeasuredRound, MetricHistory
 from fedlp_edge.core.settings import EvaluationSettings, ModelChoice
 from fedlp_edge.reporting.summary import FinalModel, RoundSummary, answered_with, exits_trained_in, values_of

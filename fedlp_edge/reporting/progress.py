@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Literal
 
-from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.device_scores import DeviceScores
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.reporting.events import (
     AllDevicesUnfit,

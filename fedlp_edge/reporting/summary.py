@@ -11,8 +11,8 @@ from typing import Literal
 
 import msgspec
 
-from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.device_scores import DeviceScores
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.core.rounds.fitness import State
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.core.start_weights import StartWeightsReport

@@ -14,7 +14,8 @@ import msgspec
 from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
-from fedlp_edge.core.blueprint import AnswerMode, WantedAnswer, answer_mode
+from fedlp_edge.core.blueprint import answer_mode
+from fedlp_edge.core.metrics.answers import AnswerMode, WantedAnswer
 from fedlp_edge.core.planning.rules import PlanningRules
 from fedlp_edge.core.rounds.settings import RoundSettings, check_error_feedback, check_periods
 from fedlp_edge.core.settings import (

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fedlp_edge.core.blueprint import AnswerMode
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.core.metrics.exit_sums import ExitSums, mean_losses, merged
 from fedlp_edge.core.metrics.metric_sums import MetricSums
+from fedlp_edge.core.metrics.model_scores import NO_SCORES, ExitScores, ModelScores, model_scores
 from fedlp_edge.core.metrics.task_metrics import mean_loss, metrics_of
-from fedlp_edge.core.model_scores import NO_SCORES, ExitScores, ModelScores, model_scores
 from fedlp_edge.core.targets import default_metric
 from fedlp_edge.simulation.engines.base import QueuedJob
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, MetricsComputed, PartEvaluated, PersonalHeadEvaluated

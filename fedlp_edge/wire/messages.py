@@ -25,7 +25,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from fedlp_edge.core.blueprint import AnswerMode
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
 from fedlp_edge.core.planning.device_facts import DeviceFacts

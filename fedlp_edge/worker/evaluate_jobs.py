@@ -10,11 +10,12 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from fedlp_edge.core.blueprint import AnswerMode, Blueprint, answer_mode
+from fedlp_edge.core.blueprint import Blueprint, answer_mode
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
+from fedlp_edge.core.metrics.answers import AnswerMode
+from fedlp_edge.core.metrics.model_scores import ExitScores, ModelScores, model_scores
 from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
-from fedlp_edge.core.model_scores import ExitScores, ModelScores, model_scores
 from fedlp_edge.core.targets import default_metric
 from fedlp_edge.errors import ExportError, ModelError
 from fedlp_edge.learning.chance_accuracy import explain_chance_accuracy

@@ -12,12 +12,13 @@ from typing import Literal
 
 import msgspec
 
-from fedlp_edge.core.blueprint import AnswerMode, Blueprint, TensorSpec, WantedAnswer
+from fedlp_edge.core.blueprint import Blueprint, TensorSpec
 from fedlp_edge.core.device_data import DataFacts, InputFacts
 from fedlp_edge.core.device_scores import HeldOutScores
+from fedlp_edge.core.metrics.answers import AnswerMode, WantedAnswer
+from fedlp_edge.core.metrics.model_scores import ModelScores
 from fedlp_edge.core.metrics.tensor_ranges import TensorRanges
 from fedlp_edge.core.model_card import CardEntry, RefusedFile
-from fedlp_edge.core.model_scores import ModelScores
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.settings import BroadcastEncoding, ComputeMode, ModelSettings, TrainingSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport

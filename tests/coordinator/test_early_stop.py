@@ -8,8 +8,8 @@ import msgspec
 from safetensors.numpy import load_file
 
 from coordinator.config import ExportSettings
+from fedlp_edge.core.metrics.model_scores import ModelScores
 from fedlp_edge.core.model_digest import model_digest
-from fedlp_edge.core.model_scores import ModelScores
 from fedlp_edge.core.settings import EvaluationSettings
 from fedlp_edge.reporting.events import RunFinished, RunStarted
 from fedlp_edge.reporting.progress import where_to_go_on

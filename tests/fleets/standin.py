@@ -15,7 +15,7 @@ import numpy as np
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, HeadMode, TensorSpec, Unit
 from fedlp_edge.core.device_data import DataFacts
 from fedlp_edge.core.device_scores import HeldOutScores
-from fedlp_edge.core.model_scores import ModelScores
+from fedlp_edge.core.metrics.model_scores import ModelScores
 from fedlp_edge.core.seeds import derive
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.probe.profiles import DeviceProfile

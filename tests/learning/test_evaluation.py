@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedlp_edge.core.blueprint import AnswerMode
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.core.settings import TrainingSettings
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.evaluation import ExitSummation, Scores, evaluate, held_out_scores

@@ -5,9 +5,9 @@ import logging
 import msgspec
 import pytest
 
-from fedlp_edge.core.blueprint import AnswerMode
 from fedlp_edge.core.device_scores import DeviceScores
-from fedlp_edge.core.model_scores import ExitScores, model_scores
+from fedlp_edge.core.metrics.answers import AnswerMode
+from fedlp_edge.core.metrics.model_scores import ExitScores, model_scores
 from fedlp_edge.core.settings import EvaluationSettings
 from fedlp_edge.reporting.judged_rounds import JudgedRounds, Judging
 from fedlp_edge.reporting.summary import FinalModel, RoundSummary

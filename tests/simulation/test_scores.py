@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedlp_edge.core.metrics.exit_sums import ExitSums
-from fedlp_edge.core.model_scores import NO_SCORES, ModelScores
+from fedlp_edge.core.metrics.model_scores import NO_SCORES, ModelScores
 from fedlp_edge.simulation.engines.jobs import EvaluatePart, PartEvaluated, PersonalHeadEvaluated
 from fedlp_edge.simulation.scores import PART_SAMPLES, by_tier, combine_scores, own_by_tier, parts
 

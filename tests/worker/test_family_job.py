@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fedlp_edge.core.blueprint import WantedAnswer
 from fedlp_edge.core.device_data import InputFacts
+from fedlp_edge.core.metrics.answers import WantedAnswer
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.learning.export.activations.observed_tensors import observed_ranges
 from fedlp_edge.learning.export.self_test import check_self_test

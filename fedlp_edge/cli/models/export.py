@@ -15,8 +15,8 @@ import numpy as np
 from fedlp_edge.cli.models.choose import choice_line, choose_from_card
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
-from fedlp_edge.core.blueprint import WantedAnswer
 from fedlp_edge.core.device_data import agreed_inputs
+from fedlp_edge.core.metrics.answers import WantedAnswer
 from fedlp_edge.core.model_card import CardEntry, MeasuredCost, ModelCard
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ExportError, StorageError, WorkerError

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedlp_edge.core.blueprint import AnswerMode
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.errors import ExportError, StorageError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.metadata import ANSWER, INPUT, MEAN

@@ -14,7 +14,8 @@ import torch
 import torch.fx
 from torch import nn
 
-from fedlp_edge.core.blueprint import AnswerMode, Blueprint, DepthCost, ExitMode, HeadMode, Unit, answer_mode
+from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, HeadMode, Unit, answer_mode
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.learning.model.activation_checkpointing import recomputed
 from fedlp_edge.learning.model.costs import measure_costs
 from fedlp_edge.learning.model.freezing import check_trainable, freeze_parts

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from fedlp_edge.core.algorithm.aggregation import MAX_ABS_DELTA
-from fedlp_edge.core.blueprint import AnswerMode, Unit
+from fedlp_edge.core.blueprint import Unit
 from fedlp_edge.core.device_scores import HeldOutScores
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.core.settings import TrainingSettings
 from fedlp_edge.errors import ModelError
 from fedlp_edge.learning.data.dataset import Dataset

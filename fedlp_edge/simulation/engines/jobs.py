@@ -9,8 +9,9 @@ from typing import Literal
 
 import msgspec
 
-from fedlp_edge.core.blueprint import AnswerMode, Blueprint
+from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_scores import HeldOutScores
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.core.metrics.exit_sums import ExitSums
 from fedlp_edge.core.settings import ComputeMode, Encoding, MemorySaving, ModelSettings, TrainingSettings
 from fedlp_edge.core.start_weights import StartWeights, StartWeightsReport

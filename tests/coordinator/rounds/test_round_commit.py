@@ -19,7 +19,7 @@ from coordinator.transfer.flow_limits import FlowLimits
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.algorithm.server_state import ServerState
-from fedlp_edge.core.model_scores import ModelScores
+from fedlp_edge.core.metrics.model_scores import ModelScores
 from fedlp_edge.core.rounds.cohort import Cohort
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.fitness import Fitness

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from coordinator.rounds.round_updates import RoundUpdates, UpdateVerdict
-from fedlp_edge.core.model_scores import ModelScores
+from fedlp_edge.core.metrics.model_scores import ModelScores
 from fedlp_edge.core.rounds.cohort import Cohort
 from fedlp_edge.core.rounds.events import CohortMember, OpenRound
 from fedlp_edge.core.rounds.settings import RoundSettings

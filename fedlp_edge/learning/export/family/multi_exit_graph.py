@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from fedlp_edge.core.blueprint import AnswerMode
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.learning.export.early_exit import inputs_of
 from fedlp_edge.learning.export.external.detached_weights import DetachedWeights
 from fedlp_edge.learning.export.metadata import OPSET

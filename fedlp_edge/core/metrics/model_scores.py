@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fedlp_edge.core.blueprint import AnswerMode
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.core.metrics.metric_sums import MetricSums
 from fedlp_edge.core.metrics.task_metrics import accuracies
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from fedlp_edge.core.model_scores import NO_SCORES, ExitScores, model_scores
+from fedlp_edge.core.metrics.model_scores import NO_SCORES, ExitScores, model_scores
 
 EXITS = ExitScores({1: {"accuracy": 0.5}, 2: {"accuracy": 0.25}}, {1: 1.0, 2: 2.0}, {2: {"correct": (1.0,)}})
 MEANS = ExitScores({1: {"accuracy": 0.5}, 2: {"accuracy": 0.75}}, {1: 1.0, 2: 0.5}, {2: {"correct": (3.0,)}})
