@@ -18,7 +18,7 @@ from coordinator.limits import LIMITS
 from coordinator.run_claim import begun_before, claim, with_weights_digest
 from coordinator.service import Coordinator
 from coordinator.transfer.messenger import last_will
-from fedlp_edge.cli.version import Version
+from fedlp_edge.cli.version import HELP_OPTIONS, Version
 from fedlp_edge.config.toml import place
 from fedlp_edge.errors import ConfigError, DataError, FedLPError, SettingError, StorageError
 from fedlp_edge.learning.data.spec import check_outside, check_source, parse_spec
@@ -52,7 +52,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 log = logging.getLogger("fedlp.coordinator")
 
 
-@app.command()
+@app.command(context_settings=HELP_OPTIONS)
 def coordinate(
     config: Annotated[Path, typer.Option(help="The fleet's TOML file.")],
     out: Annotated[

@@ -20,6 +20,7 @@ from coordinator.rollout.release_files import ReleaseFile, find_release, list_fi
 from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus, Word
 from coordinator.rollout.rollout_service import WORDS, Rollout, RolloutFiles
 from coordinator.transfer.messenger import last_will
+from fedlp_edge.cli.version import HELP_OPTIONS
 from fedlp_edge.core.rollout.rollout_machine import RolloutMachine
 from fedlp_edge.core.rollout.rollout_names import rollout_run
 from fedlp_edge.core.rollout.rollout_settings import RolloutSettings
@@ -44,7 +45,7 @@ _CHOICES = tuple(
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(context_settings=HELP_OPTIONS)
 def deploy(
     what: Annotated[
         str,

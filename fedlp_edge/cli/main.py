@@ -15,7 +15,7 @@ import typer
 
 from fedlp_edge.cli.entry import run
 from fedlp_edge.cli.signing.signing_options import keys, release
-from fedlp_edge.cli.version import Version
+from fedlp_edge.cli.version import HELP_OPTIONS, Version
 
 __all__ = ["app", "run"]
 """Console scripts of installations before 0.1.0 look for ``run`` here."""
@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Federated learning by layers for unequal devices, over MQTT.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings=HELP_OPTIONS,
     pretty_exceptions_enable=False,
 )
 

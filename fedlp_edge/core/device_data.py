@@ -177,7 +177,7 @@ def mismatch(
     if data.sample_shape and data.sample_shape != input_shape:
         have, want = ("x".join(map(str, shape)) for shape in (data.sample_shape, input_shape))
         advice = _other_layout(data.sample_shape, input_shape) or "change [model] input or the data"
-        return f"the samples are {have} but the model takes {want}: {advice}"
+        return f"the samples have shape {have} but the model takes {want}: {advice}"
     if wanted in ("labels", "values"):
         return _column_mismatch(data, classes, names, wanted)
     if wanted != "class" or data.target_kind != "class":

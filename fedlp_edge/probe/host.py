@@ -22,6 +22,7 @@ from fedlp_edge.core.planning.prediction import ON_CUDA
 from fedlp_edge.probe.cgroup_limits import CgroupLimits, read_limits
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.probe.throttling import is_throttled
+from fedlp_edge.system.memory import system_memory
 from fedlp_edge.worker.jobs import DeviceMeasurement
 
 BOARD_SYSTEM_MEMORY = 200_000_000
@@ -76,13 +77,13 @@ def probe_host(root: Path = Path("/")) -> Host:
     Args:
         root: Directory below which ``proc`` and ``sys`` are read for control groups and throttling.
     """
-    memory = psutil.virtual_memory()
+    total, available = system_memory()
     battery = _sensor("sensors_battery")
     host = Host(
         hostname=socket.gethostname(),
         architecture=platform.machine(),
-        memory_available=memory.available,
-        memory_total=memory.total,
+        memory_available=available,
+        memory_total=total,
         cores=float(len(os.sched_getaffinity(0))),
         battery_percent=None if battery is None else max(0.0, float(battery.percent)),
         on_battery=None if battery is None or battery.power_plugged is None else not battery.power_plugged,
@@ -91,14 +92,25 @@ def probe_host(root: Path = Path("/")) -> Host:
         throttled=is_throttled(root),
         own_memory=psutil.Process().memory_info().rss,
     )
-    return within(host, read_limits(root), os.getloadavg()[0])
+    return within(host, read_limits(root), _load_average())
+
+
+def _load_average() -> float:
+    """Returns the load average of the last minute; 0 where the system does not tell it."""
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return 0.0
 
 
 def _swap_free() -> int:
     """Returns the free bytes of swap space, without what psutil warns of where /proc/vmstat is hidden (containers)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return int(psutil.swap_memory().free)
+        try:
+            return int(psutil.swap_memory().free)
+        except OSError:  # where /proc tells nothing of the machine
+            return 0
 
 
 def within(host: Host, limits: CgroupLimits, load_average: float) -> Host:

@@ -10,7 +10,6 @@ from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
 from fedlp_edge.core.targets import BUILT_IN_TASKS, TargetKind
@@ -23,6 +22,7 @@ from fedlp_edge.learning.data.spec import Share, parse_spec
 from fedlp_edge.learning.data.subset import indices_of_all_devices, select_indices
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.shared_memory import AnyArray
+from fedlp_edge.system.memory import system_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ def assign_data(experiment: Experiment, simulation_data: SimulationData) -> Data
 def _in_memory(samples: Samples, spec: str) -> AnyArray:
     """Returns all samples as one array, which the workers of a simulation share."""
     size = len(samples.y) * math.prod(samples.shape) * (1 if samples.scale != 1 else 4)
-    if not isinstance(samples.x, np.ndarray) and size > (free := psutil.virtual_memory().available):
+    if not isinstance(samples.x, np.ndarray) and size > (free := system_memory()[1]):
         raise DataError(
             f"{spec}: a simulation has all samples in memory; they take {size / 1e9:.1f} GB, "
             f"but only {free / 1e9:.1f} GB are free: add limit=N"

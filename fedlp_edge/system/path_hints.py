@@ -13,7 +13,7 @@ _REMEDIES = (
     (("://",), "data are read from this machine; fetch them, or mount what holds them"),
     (("$", "%"), "variables are not expanded here; write the path itself, or ~ for the home directory"),
     (("*",), "patterns are not expanded here; name the directory"),
-    (("&",), "options follow a #, as in #target=y&window=8"),
+    (("&", "?", "="), "options follow a #, as in #target=y&window=8"),
 )
 """What a path may hold, and what to do then; the first that fits counts."""
 

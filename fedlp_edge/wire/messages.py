@@ -48,7 +48,13 @@ PROTOCOL = 7
 agents and coordinators of different versions would wait for each other. A test holds that."""
 
 # Names become parts of topics and file names, so no character may have a meaning there. (\Z, since $ allows a newline.)
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z",
+        extra_json_schema={"description": "1 to 64 letters, digits, dots, dashes and underscores, in quotes"},
+    ),
+]
 UnitId = Annotated[str, msgspec.Meta(pattern=r"^([LH][1-9][0-9]{0,3}c?|onnx-[1-9][0-9]{0,3}|file-[0-9a-f]{16})\Z")]
 # Names of files of a release: relative, below a directory at the most twice, and none is hidden.
 _FILE_NAME = r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}/){0,2}[A-Za-z0-9][A-Za-z0-9._-]{0,127}"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fedlp_edge.config.toml import load_toml, parse_toml
 from fedlp_edge.core.settings import Count, ModelSettings, SchemeSettings, Share
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.wire.messages import Name
 
 
 class Rounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,6 +21,10 @@ class Rounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.count == 13:
             raise ValueError("13 rounds bring bad luck; take 12 or 14")
+
+
+class Named(msgspec.Struct):
+    fleet: Name
 
 
 class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -264,3 +269,12 @@ def test_says_the_line_of_the_key_that_a_check_of_several_tables_names() -> None
     with pytest.raises(ConfigError) as caught:
         parse_toml(text, Drawing, "drawing.toml")
     assert str(caught.value) == "drawing.toml:4: [rounds] count is 7, which is too much for a drawing"
+
+
+def test_a_name_that_is_none_is_told_what_it_may_hold() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_toml('fleet = "Shop Floor"\n', Named, "fleet.toml")
+    assert str(caught.value) == (
+        'fleet.toml:1: fleet is "Shop Floor"; it must be 1 to 64 letters, digits, dots, dashes and underscores, '
+        "in quotes"
+    )

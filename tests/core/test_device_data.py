@@ -15,7 +15,7 @@ NAMES = ("bolt", "nut", "washer")
     [
         (DataFacts(sample_shape=(3, 32, 32), labels=2, highest=1), (), None),
         (DataFacts(labels=3, highest=2), (), None),  # pictures take any size
-        (DataFacts(sample_shape=(1, 8, 8)), (), "the samples are 1x8x8 but the model takes 3x32x32"),
+        (DataFacts(sample_shape=(1, 8, 8)), (), "the samples have shape 1x8x8 but the model takes 3x32x32"),
         (DataFacts(sample_shape=(32, 32, 3)), (), "give it x.transpose(0, 3, 1, 2)"),
         (DataFacts(labels=4, highest=3), (), "the labels go up to 3 but the model has 3 classes"),
         (DataFacts(labels=3, highest=3), (), "if they count from 1, subtract 1"),

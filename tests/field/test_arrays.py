@@ -16,6 +16,7 @@ import pytest
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import arrays
 from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.spec import parse_spec
 
 X = np.arange(80, dtype=np.float32).reshape(20, 4)
 Y = np.arange(20) % 2
@@ -132,6 +133,21 @@ def test_what_is_no_data_is_refused_in_one_line(tmp_path: Path, load: Save, give
         load(**{"x": X, **given})
     assert "own.npz" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"\x89HDF\r\n\x1a\n", "is an HDF5 file: save its arrays"), (None, "is a single array: write npy:FILE for it")],
+)
+def test_files_of_other_kinds_are_told_what_to_write(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "own.npz"
+    if content is None:
+        with path.open("wb") as file:
+            np.save(file, X)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        load_data(parse_spec(f"npz:{path}"), "train")
 
 
 def test_measurements_for_labels_are_refused(load: Save) -> None:

@@ -65,6 +65,8 @@ def test_an_agent_of_a_user_without_account_and_home_says_where_its_state_may_st
         ("csv:%USERPROFILE%/a.csv", "variables are not expanded here"),
         ("csv:/data/*.csv", "patterns are not expanded here; name the directory"),
         ("csv:/data/a.csv&target=y", "options follow a #"),
+        ("csv:/data/a.csv?target=y", "options follow a #"),
+        ("csv:/data/a.csv:target=y", "options follow a #"),
         ("parquet:s3://bucket/a.parquet", "data are read from this machine"),
         ("imagefolder:https://host/parts", "data are read from this machine"),
         ("csv:file:///data/a.csv", "write the path itself, without file://"),

@@ -42,7 +42,7 @@ def test_json_and_arrays_get_the_same_answer(served: ServedModel) -> None:
         (b'["a"]', JSON, "the request is no JSON list of numbers of one sample"),
         (b"[[1], [1, 2]]", JSON, "the request is no JSON list of numbers of one sample"),
         (b"[1, 2]", JSON, "the request holds float32 [2]; the model takes one sample of 3"),
-        (b"GIF89a", PICTURE, "the model takes 3 arrays, not pictures: give it a .npy file"),
+        (b"GIF89a", PICTURE, "the model takes samples of shape 3, not pictures: give it a .npy file"),
         (b"\x93NUMPY but cut", "", "cannot read the request: "),
     ],
 )

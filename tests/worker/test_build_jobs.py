@@ -38,7 +38,7 @@ def test_samples_are_tried_and_described(tmp_path: Path, resources: WorkerResour
     assert (built.data.sample_shape, built.data.highest) == ((1,), 1)
     assert built.blueprint.costs[1].forward_macs == 2 + 4 + 4  # two layers and a head
     wide = ModelSettings(name="mlp", input=(3,), classes=2)
-    with pytest.raises(DataError, match="the samples are 1 but the model takes 3"):
+    with pytest.raises(DataError, match="the samples have shape 1 but the model takes 3"):
         build(Build(model=wide, data=data), resources)
 
 

@@ -259,7 +259,7 @@ def test_export_takes_a_personal_head_layers_from_several_files_and_the_devices_
 
 
 def test_jobs_refuse_what_does_not_go_together(bench: Bench) -> None:
-    with pytest.raises(DataError, match="the samples are 1x28x28 but the model takes 1x8x8"):
+    with pytest.raises(DataError, match="the samples have shape 1x28x28 but the model takes 1x8x8"):
         bench.train(1, data="fashion-mnist#limit=10")
     with pytest.raises(ModelError, match="not 99"):
         bench.train(1, depth=99)

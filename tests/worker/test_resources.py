@@ -60,7 +60,7 @@ def test_classes_have_the_numbers_of_the_fleet(
 def test_data_that_do_not_fit_are_refused(tmp_path: Path, resources: WorkerResources, blueprint: Blueprint) -> None:
     data = write_samples(tmp_path / "a.npz", (1.0, -2.0))
     wide = msgspec.structs.replace(blueprint, input_shape=(3,))
-    with pytest.raises(DataError, match="the samples are 1 but the model takes 3"):
+    with pytest.raises(DataError, match="the samples have shape 1 but the model takes 3"):
         resources.load_for(SETTINGS, wide, data, "train")
     with pytest.raises(DataError, match=r"^there is no split 'both': train or test$"):
         resources.load(data, "both")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median_low
 
 from fedlp_edge.core.standardisation.column_sums import ColumnSums
 
@@ -19,12 +19,12 @@ _ENOUGH_VALUES = 10
 
 @dataclass(frozen=True, slots=True)
 class UnlikeColumn:
-    """A column whose values and their spread are both many times as large as elsewhere, or as small.
+    """A column whose values and their spread are both many times as large as on most other sites, or as small.
 
     Attributes:
         name: Name of the column.
         mean: Mean of the site's values.
-        usual: Median of the means of the other sites.
+        usual: Low median of the means of the other sites.
     """
 
     name: str
@@ -49,16 +49,18 @@ def unlike_columns(own: ColumnSums, others: Sequence[ColumnSums]) -> list[Unlike
     arranged = [part.arranged(own.names) for part in comparable]
     found = []
     for place, name in enumerate(own.names):
-        spread, size = _spread_and_size(own, place)
-        usual = [_spread_and_size(part, place) for part in arranged]
-        usual_spread, usual_size = median(s for s, _ in usual), median(s for _, s in usual)
-        if not (0 < spread < math.inf and 0 < usual_spread < math.inf):
-            continue  # a sensor that never changes, or not elsewhere
-        larger = spread > _UNLIKE * usual_spread and size > _UNLIKE * usual_size
-        smaller = usual_spread > _UNLIKE * spread and usual_size > _UNLIKE * size and len(arranged) > 1
-        if larger or smaller:
-            found.append(UnlikeColumn(name, own.mean[place], median(part.mean[place] for part in arranged)))
+        mine = _spread_and_size(own, place)
+        theirs = [_spread_and_size(part, place) for part in arranged]
+        larger = sum(_exceeds(mine, other) for other in theirs)
+        smaller = sum(_exceeds(other, mine) for other in theirs) if len(theirs) > 1 else 0
+        if 2 * max(larger, smaller) > len(theirs):  # with one odd site among three, the others differ from half
+            found.append(UnlikeColumn(name, own.mean[place], median_low(part.mean[place] for part in arranged)))
     return found
+
+
+def _exceeds(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Tells whether spread and size are both many times the other's; a sensor that never changes tells nothing."""
+    return other[0] > 0 and all(_UNLIKE * theirs < mine < math.inf for mine, theirs in zip(one, other, strict=True))
 
 
 def _spread_and_size(part: ColumnSums, place: int) -> tuple[float, float]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
@@ -19,9 +18,12 @@ from fedlp_edge.learning.data.readers.base import SampleReader
 from fedlp_edge.learning.data.readers.map_dataset import open_map_dataset
 from fedlp_edge.learning.data.readers.target_values import Targets, read_targets
 from fedlp_edge.learning.foreign_code import error_line, load_object, run_foreign_code
+from fedlp_edge.system.memory import system_memory
 
 UserSamples = tuple[AnyArray, Targets]
 """Samples [N, ...] as the user gave them, and their targets."""
+
+_HDF5 = b"\x89HDF"
 
 _OTHER: dict[Split, Split] = {"train": "test", "test": "train"}
 
@@ -41,9 +43,12 @@ def read_npz(path: Path, split: Split, kind: TargetKind | None) -> tuple[UserSam
         DataError: The file cannot be read, or its arrays are not samples and labels.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise DataError(f"{path} is a single array; save x and y with numpy.savez")
+        if _starts_with(path, _HDF5):
+            raise DataError(f"{path} is an HDF5 file: save its arrays as x and y with numpy.savez")
+        loaded = np.load(path, allow_pickle=False)
+        if not hasattr(loaded, "files"):
+            raise DataError(f"{path} is a single array: write npy:FILE for it, or save x and y with numpy.savez")
+        with loaded as archive:
             return _from_archive(archive, path, split, kind)
     except DataError:
         raise
@@ -91,6 +96,11 @@ def call_function(
     return x, read_targets(y, len(x), names, source, kind, others)
 
 
+def _starts_with(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
+
+
 def _from_archive(archive: Any, path: Path, split: Split, kind: TargetKind | None) -> tuple[UserSamples, bool]:
     files = {name.lower(): name for name in archive.files}
     x_train, y_train = (next((files[n] for n in (kind, f"{kind}_train") if n in files), None) for kind in "xy")
@@ -122,7 +132,7 @@ def _from_archive(archive: Any, path: Path, split: Split, kind: TargetKind | Non
 
 def _check_fits_memory(archive: Any, path: Path, name: str) -> None:
     """Checks that an array fits into memory, because a file of a few kilobytes may unpack to many gigabytes."""
-    size, free = archive.zip.getinfo(f"{name}.npy").file_size, psutil.virtual_memory().available
+    size, free = archive.zip.getinfo(f"{name}.npy").file_size, system_memory()[1]
     if size > free:
         raise DataError(f"{path}: {name} takes {size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB of memory are free")
 

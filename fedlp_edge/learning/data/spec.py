@@ -87,6 +87,7 @@ _ON_DISK: dict[str, Source] = {
     "npz": "npz",
 }
 _FOLDERS = ("imagefolder", "audiofolder")
+_KIND_OF_SUFFIX = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".npy": "npy", ".npz": "npz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,11 +350,33 @@ def _parse_source(name: str) -> tuple[Source, str]:
         if not argument:
             raise DataError(f"data {name!r} lacks its {'directory' if kind in _FOLDERS else 'file'}: write {FORMS}")
         return _ON_DISK[kind], argument
+    if name.lower() in DATASET_NAMES:
+        raise DataError(f"data {name!r}: write {name.lower()}")
+    if kind.lower() in _ON_DISK:
+        raise DataError(f"data {name!r}: write {kind.lower()}:{argument}")
     if _CALLABLE.fullmatch(name):
         return "callable", name
-    if remedy := misnamed(name):
+    if remedy := misnamed(name) or _without_kind(name):
         raise DataError(f"data {name!r}: {remedy}")
     raise DataError(f"data {name!r} is unknown: use {FORMS}")
+
+
+def _without_kind(name: str) -> str:
+    """Returns what to write for the path of a file or directory that is there; empty for anything else."""
+    path = Path(name.removeprefix("file://"))
+    try:
+        if not name or not path.exists():
+            return ""
+        if path.is_dir():
+            kinds = {_KIND_OF_SUFFIX.get(file.suffix.lower(), "") for file in path.iterdir()}
+            found = next((kind for kind in ("csv", "parquet", "npy") if kind in kinds), "imagefolder")
+        else:
+            found = _KIND_OF_SUFFIX.get(path.suffix.lower(), "")
+    except OSError:  # no permission, or too long a name
+        return ""
+    if not found:
+        return f"a file of this kind cannot be read; use {FORMS}"
+    return f"say what kind of data it is, as in {found}:{path}"
 
 
 def _parse_options(tail: str, text: str, source: Source) -> dict[str, str]:

@@ -95,7 +95,9 @@ class Classifier:
         except ImportError:
             raise OperatorError(f"inference needs onnxruntime: {_INSTALL}") from None
         if path.is_dir():
-            raise ExportError(f"{display_name(path)} is a directory; name an ONNX file first, then the pictures")
+            files = sorted([*path.glob("*.onnx"), *path.glob("onnx/*.onnx")])
+            there = f", such as {display_name(files[-1])}" if files else ""
+            raise ExportError(f"{display_name(path)} is a directory: name an ONNX file first{there}, then the samples")
         if not path.is_file():
             raise ExportError(f"there is no file {display_name(path)}")
         check_weights(path)
@@ -362,7 +364,7 @@ def _load_picture(file: Path, onnx_metadata: OnnxMetadata) -> tuple[npt.NDArray[
     if not takes_pictures(onnx_metadata):
         want = "x".join(map(str, onnx_metadata.input_shape))
         table = " or a table (.csv, .parquet)" if onnx_metadata.features or len(onnx_metadata.input_shape) == 1 else ""
-        raise DataError(f"the model takes {want} arrays, not pictures: give it a .npy file{table}")
+        raise DataError(f"the model takes samples of shape {want}, not pictures: give it a .npy file{table}")
     channels, height, width = onnx_metadata.input_shape
     picture = read_picture(file, channels, (height, width))
     before = picture.stored_size

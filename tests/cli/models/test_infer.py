@@ -138,7 +138,7 @@ def test_model_of_a_sensor_finds_arrays_alone(tmp_path: Path) -> None:
 
 
 def test_model_that_is_a_folder_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="is a directory; name an ONNX file first"):
+    with pytest.raises(ExportError, match="is a directory: name an ONNX file first"):
         run_infer(tmp_path, [tmp_path], as_json=False)
 
 

@@ -34,7 +34,7 @@ def test_lines_are_paths_or_numbers() -> None:
 def test_bytes_are_one_file() -> None:
     for content in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\x00\x01WEBP"):
         assert read(content) == [
-            "the model takes 2 arrays, not pictures: give it a .npy file or a table (.csv, .parquet)"
+            "the model takes samples of shape 2, not pictures: give it a .npy file or a table (.csv, .parquet)"
         ]
 
 

@@ -37,6 +37,8 @@ def test_parse_spec_reads_own_data() -> None:
     [
         ("", "is unknown: use digits, fashion-mnist"),
         ("digit", "is unknown: use digits"),
+        ("Fashion-MNIST", "data 'Fashion-MNIST': write fashion-mnist"),
+        ("CSV:t.csv#target=y", "data 'CSV:t.csv': write csv:t.csv"),
         ("npz:", "lacks its file"),
         ("imagefolder:", "lacks its directory"),
         ("digits#", "is no option"),
@@ -70,6 +72,31 @@ def test_parse_spec_refuses_in_one_line_that_says_what_is_allowed(text: str, wor
 def test_parse_spec_knows_no_other_error(text: str) -> None:
     with contextlib.suppress(DataError):
         parse_spec(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a.csv", "say what kind of data it is, as in csv:a.csv"),
+        ("B.PARQUET", "say what kind of data it is, as in parquet:B.PARQUET"),
+        ("c.npz", "say what kind of data it is, as in npz:c.npz"),
+        ("./photos", "say what kind of data it is, as in imagefolder:photos"),
+        ("tables", "say what kind of data it is, as in csv:tables"),
+        ("d.xlsx", "a file of this kind cannot be read; use digits"),
+        ("e.csv", "is unknown: use digits"),
+    ],
+)
+def test_a_path_without_the_kind_of_its_data_is_told_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for there in ("photos", "tables"):
+        Path(there).mkdir()
+    for file in ("a.csv", "B.PARQUET", "c.npz", "d.xlsx", "tables/1.csv"):
+        Path(file).touch()
+    with pytest.raises(DataError) as caught:
+        parse_spec(name)
+    assert words in str(caught.value)
 
 
 def test_check_source_refuses_what_is_not_there(tmp_path: Path) -> None:

@@ -98,13 +98,17 @@ def test_load_sample_refuses_what_is_no_picture(tmp_path: Path, content: bytes) 
 def test_load_sample_refuses_a_missing_file_and_a_picture_for_a_sensor_model(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read"):
         load_sample(tmp_path / "none.png", GREY)
-    with pytest.raises(DataError, match=r"takes 16 arrays, not pictures"):
+    with pytest.raises(DataError, match=r"takes samples of shape 16, not pictures"):
         load_sample(tmp_path / "none.png", msgspec.structs.replace(GREY, input_shape=(16,)))
 
 
 def test_classifier_refuses_what_it_cannot_use(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="there is no file"):
         Classifier(tmp_path / "none.onnx")
+    (tmp_path / "run" / "onnx").mkdir(parents=True)
+    (tmp_path / "run" / "onnx" / "net-depth-2.onnx").touch()
+    with pytest.raises(ExportError, match=r"run is a directory: name an ONNX file first, such as .*net-depth-2\.onnx"):
+        Classifier(tmp_path / "run")
     (tmp_path / "text.onnx").write_bytes(b"no model")
     with pytest.raises(ExportError, match="is not an ONNX model"):
         Classifier(tmp_path / "text.onnx")

@@ -71,7 +71,7 @@ def test_depth_that_there_is_not_is_refused(tmp_path: Path) -> None:
 
 
 def test_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the samples are 3 but the model takes 1"):
+    with pytest.raises(DataError, match="the samples have shape 3 but the model takes 1"):
         export(two_layers(), tmp_path, samples(torch.ones(1, 3)))
 
 

@@ -72,5 +72,5 @@ def test_judges_the_head_of_a_device_behind_the_global_layers() -> None:
 def test_refuses_a_test_set_of_another_shape() -> None:
     model = two_layers()
     wide = Dataset.of_tensor(torch.ones(1, 3), torch.zeros(1, dtype=torch.int64), ("0", "1"), 1.0, (0.0,), (1.0,))
-    with pytest.raises(DataError, match="the samples are 3 but the model takes 1"):
+    with pytest.raises(DataError, match="the samples have shape 3 but the model takes 1"):
         Evaluator(model, model.blueprint("m"), wide, wide, torch.device("cpu"), Classification(2))

@@ -51,7 +51,7 @@ def test_workers_share_versions_and_have_sums_of_their_own(engine: LocalEngine) 
 
 def test_goes_on_after_an_experiment_whose_data_do_not_fit(engine: LocalEngine) -> None:
     wide = simulation_data(**{"train/x": np.ones((4, 3), np.float32)})
-    with pytest.raises(DataError, match="the samples are 3 but the model takes 1"):
+    with pytest.raises(DataError, match="the samples have shape 3 but the model takes 1"):
         engine.open(SETUP, wide, ASSIGNMENT)
     assert engine.open(SETUP, simulation_data(), ASSIGNMENT).blueprint.full_depth == 2
 

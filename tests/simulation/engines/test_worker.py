@@ -106,7 +106,7 @@ def test_judges_a_version_on_the_test_set_and_on_what_a_device_holds_out() -> No
 
 
 def test_refuses_what_does_not_fit() -> None:
-    with pytest.raises(DataError, match="the samples are 2 but the model takes 1"):
+    with pytest.raises(DataError, match="the samples have shape 2 but the model takes 1"):
         worker(**{"train/x": np.ones((4, 2), np.float32)})
     without_test = SimulationWorker(SETUP, {name: array for name, array in SAMPLES.items() if name[:4] != "test"})
     with pytest.raises(ValueError, match="this experiment has no test set"):

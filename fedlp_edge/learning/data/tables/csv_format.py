@@ -17,6 +17,7 @@ from typing import BinaryIO, TextIO, cast
 from fedlp_edge.errors import DataError
 
 _SAMPLE_BYTES = 1 << 18
+_LINE_BYTES = 1 << 12
 _MAX_HEADER_BYTES = 1 << 26
 _SAMPLE_ROWS = 1000
 _DELIMITERS = (";", "\t", ",", "|")
@@ -34,6 +35,11 @@ _OTHER_FILES = (
     (b"PK\x03\x04", "is an Excel workbook or another ZIP archive: save the table as CSV"),
     (b"\xd0\xcf\x11\xe0", "is an Excel workbook of the old kind: save the table as CSV"),
     (b"version https://git-lfs", "is a pointer of Git LFS: fetch the file with git lfs pull"),
+    (b'{"', "is JSON, no table: save it as CSV, as pandas.read_json(FILE, lines=True).to_csv does"),
+    (b'[{"', "is JSON, no table: save it as CSV, as pandas.read_json(FILE).to_csv does"),
+    (b"ARROW1", "is a Feather file: save the table as CSV or Parquet"),
+    (b"PAR1", "is a Parquet file: write parquet:FILE"),
+    (b"\x89HDF", "is an HDF5 file: save the table as CSV or Parquet"),
     (b"<", "is a web page or XML, no table: download the file itself"),
     (b"\x28\xb5\x2f\xfd", "is compressed by zstd: decompress it, or compress it by gzip"),
     (b"BZh", "is compressed by bzip2: decompress it, or compress it by gzip"),
@@ -100,6 +106,13 @@ def find_format(path: Path, encoding: str = "") -> CsvFormat:
         raise DataError(f"{path}:{before + reader.line_num}: {error}") from None
     columns = _names(rows, path, header_lines)
     return CsvFormat(encoding, delimiter, _decimal(rows[1:], delimiter), columns, header_lines, tuple(rows[1:]))
+
+
+def is_text(path: Path) -> bool:
+    """Tells whether a file begins with lines of text, as CSV files do."""
+    with path.open("rb") as file:
+        head = file.read(_LINE_BYTES)
+    return b"\n" in head and b"\0" not in head
 
 
 def open_rows(path: Path, form: CsvFormat) -> TextIO:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -16,11 +15,13 @@ import numpy.typing as npt
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import TableOptions
+from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.data.tables.csv_format import (
     SWITCHES,
     CsvFormat,
     find_format,
     is_number,
+    is_text,
     line_of,
     number_with_unit,
     open_rows,
@@ -132,6 +133,7 @@ class TableFile:
         numbers: Names of the columns of numbers that have no role, in the order of the file.
         text: Names of the columns of text that have no role.
         nested: Names of the columns of lists or records that have no role.
+        unnamed: Numbers, from 1, of the columns of a CSV file that hold values and have no name.
         units: A field of each column of text that holds numbers with a unit, by column.
         gap_words: Words that were taken for a missing class, so far.
         encoding: Encoding that was guessed, since the file is no UTF-8; empty if it is certain.
@@ -179,6 +181,7 @@ class TableFile:
         self.numbers = tuple(column for column in left if column in numeric)
         self.text = tuple(column for column in left if column not in numeric and column not in nested)
         self.nested = tuple(column for column in left if column in nested)
+        self.unnamed = () if self._form is None else _unnamed_columns(self._form)
         self.units = {} if self._form is None else _units(self._form, self.text)
 
     def parts(self, features: Sequence[str]) -> Iterator[TablePart]:
@@ -217,8 +220,7 @@ class TableFile:
     def _check_there(self, name: str) -> None:
         if name in self._known:
             return
-        near = difflib.get_close_matches(name, self.columns, 1)
-        hint = f": is it {near[0]!r}?" if near else ""
+        hint = column_hint(name, self.columns)
         more = ", ..." if len(self.columns) > _MAX_SHOWN else ""
         line = ":1" if self._form is not None else ""
         if self._form is not None and not hint:
@@ -567,6 +569,15 @@ def _numeric_columns(form: CsvFormat) -> set[str]:
     return found
 
 
+def _unnamed_columns(form: CsvFormat) -> tuple[int, ...]:
+    """Returns the numbers, from 1, of columns with values without a name; the first is pandas' index."""
+    return tuple(
+        number + 1
+        for number, name in enumerate(form.columns)
+        if number and not name and any(number < len(row) and row[number] for row in form.rows)
+    )
+
+
 def _units(form: CsvFormat, columns: Sequence[str]) -> dict[str, str]:
     """Returns a field of each of some columns whose fields in the first rows are numbers with a unit."""
     gaps = frozenset((*_GAPS, *_NO_NUMBERS))
@@ -585,6 +596,9 @@ def _parquet_columns(path: Path) -> tuple[tuple[str, ...], set[str]]:
 
         schema = pyarrow.parquet.read_schema(path)
     except Exception as error:  # ArrowInvalid, OSError and others
+        if "magic bytes" in str(error):
+            other = "; for a CSV file write csv:FILE" if is_text(path) else ""
+            raise DataError(f"{path} is no Parquet file, or it is cut short{other}") from None
         raise DataError(f"cannot read {path}: {error_line(error)}") from None
     twice = [name for name in schema.names if schema.names.count(name) > 1] if _are_alike(schema.names) else []
     if twice:

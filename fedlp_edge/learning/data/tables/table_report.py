@@ -21,6 +21,7 @@ class TableReport:
         short: Number of series with too few rows for a window.
         text: Names of the columns of text that are not used.
         units: A field of each of these columns that holds numbers with a unit, by column.
+        unnamed: Numbers, from 1, of the columns without a name that hold values.
         ungrouped: Number of rows without a group.
         gap_words: Words that were taken for a missing class.
         guessed: Path of the first file whose encoding was guessed; empty if there is none.
@@ -53,6 +54,7 @@ class TableReport:
     counters: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()
     units: dict[str, str] = field(default_factory=dict)
+    unnamed: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used and nothing is doubtful."""
@@ -78,6 +80,11 @@ class TableReport:
         if self.text:
             more = f"; {len(self.text) - _NAMED} more" if len(self.text) > _NAMED else ""
             parts.append(f"{_count(len(self.text), 'column')} of text ({'; '.join(self.text[:_NAMED])}{more})")
+        if self.unnamed:
+            parts.append(
+                f"{_count(len(self.unnamed), 'column')} without a name "
+                f"(number {', '.join(map(str, self.unnamed[:_NAMED]))})"
+            )
         if self.nested:
             parts.append(
                 f"{_count(len(self.nested), 'column')} of lists or records ({'; '.join(self.nested[:_NAMED])})"

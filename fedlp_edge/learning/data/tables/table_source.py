@@ -118,6 +118,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
     unused = not options.features
     skipped = TableReport(empty, guessed=guessed, text=files[0].text * unused, nested=files[0].nested * unused)
     skipped.units = files[0].units if unused else {}
+    skipped.unnamed = files[0].unnamed if unused else ()
     counters = RowCounters(() if options.features else features)
     without = np.zeros(len(features), np.int64)
     names: dict[str, int] = {}

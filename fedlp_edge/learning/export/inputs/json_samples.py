@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.export.inference import Sample, as_input
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 
@@ -25,7 +26,8 @@ def json_sample(text: str | bytes, onnx_metadata: OnnxMetadata, name: str) -> Sa
         decoded = msgspec.json.decode(text)
         if isinstance(decoded, dict):
             if missing := [column for column in onnx_metadata.features if column not in decoded]:
-                raise DataError(f"{name} has no column {missing[0]!r}, which the model takes")
+                hint = column_hint(missing[0], list(decoded))
+                raise DataError(f"{name} has no column {missing[0]!r}, which the model takes{hint}")
             decoded = [decoded[column] for column in onnx_metadata.features]
         with np.errstate(over="ignore"):  # what float32 cannot hold is said below
             values = np.asarray(decoded, dtype=np.float32)

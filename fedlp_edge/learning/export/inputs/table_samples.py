@@ -14,6 +14,7 @@ import numpy as np
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.pictures import display_name
+from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.data.tables.csv_format import (
     SWITCHES,
     find_format,
@@ -142,7 +143,8 @@ def _columns(form: _Table, onnx_metadata: OnnxMetadata, name: str) -> list[tuple
     """Returns position and name of each column that the model takes, in the model's order."""
     if onnx_metadata.features:
         if missing := [column for column in onnx_metadata.features if column not in form.columns]:
-            raise DataError(f"{name} has no column {missing[0]!r}, which the model takes")
+            hint = column_hint(missing[0], form.columns)
+            raise DataError(f"{name} has no column {missing[0]!r}, which the model takes{hint}")
         return [(form.columns.index(column), column) for column in onnx_metadata.features]
     numbers = [
         (index, column)

@@ -98,6 +98,13 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     )
 
 
+def test_a_column_of_values_without_a_name_is_said_to_be_left_out(tmp_path: Path) -> None:
+    path = table(tmp_path, ",a,,b,\n0,1,5,2,\n1,3,6,4,\n")
+    data = load(f"csv:{path}")
+    assert rows(data) == [[1.0, 2.0], [3.0, 4.0]]
+    assert data.remarks.startswith("left out: 1 column without a name (number 3)")
+
+
 @pytest.mark.filterwarnings("error")
 def test_what_no_feature_can_hold_counts_as_a_gap(tmp_path: Path) -> None:
     path = table(tmp_path, "a,y\n1,0\ninf,1\n1e39,0\n-inf,1\n4,1\n")

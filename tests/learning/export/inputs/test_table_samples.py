@@ -106,3 +106,7 @@ def test_a_parquet_file_that_is_none_or_lacks_a_column_is_one_line(tmp_path: Pat
     [lacks] = table_samples(tmp_path / "lacks.parquet", ROWS)
     assert str(torn).startswith(f"cannot read {tmp_path / 'torn.parquet'}: ")
     assert str(lacks) == f"{tmp_path / 'lacks.parquet'} has no column 'load', which the model takes"
+
+
+def test_a_column_in_other_capitals_is_named(tmp_path: Path) -> None:
+    assert read(tmp_path, "LOAD,heat\n3,5\n") == ["FILE has no column 'load', which the model takes: is it 'LOAD'?"]
