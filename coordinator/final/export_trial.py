@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from coordinator.config import FleetConfig
 from coordinator.limits import LIMITS
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.settings import is_custom
 from fedlp_edge.errors import FedLPError, SettingError
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.worker.jobs import ExportTried, TryExport
@@ -46,8 +47,7 @@ def try_export(config: FleetConfig, blueprint: Blueprint, directory: RunDirector
             f'exporting needs {missing[0]}: pip install "fedlp-edge[coordinator]", or set depths = "none" to learn '
             "without ONNX files",
         )
-    own_model = ":" in config.model.name and not config.model.name.startswith("torchvision:")
-    if not own_model and ":" not in config.model.task:
+    if not is_custom(config.model.name) and ":" not in config.model.task:
         return ""
     job = TryExport(
         model=config.model.without_weights, depths=wanted, directory=str(directory.onnx), answer=config.export.answer

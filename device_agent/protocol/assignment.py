@@ -19,7 +19,7 @@ from device_agent.protocol.events import (
 )
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.device_data import listed, missing_classes
-from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.settings import ModelSettings, is_custom
 from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.wire.admission import max_unit_bytes
 from fedlp_edge.wire.messages import Assignment, AssignmentRefused, Failure, Ready
@@ -203,8 +203,3 @@ class AssignmentHandler:
             Publish(self._up, message),
             *self._subscribe_only(set()),
         ]
-
-
-def is_custom(model: str) -> bool:
-    """Returns whether a model's name stands for code of its own (``module:callable``)."""
-    return ":" in model and not model.startswith("torchvision:")

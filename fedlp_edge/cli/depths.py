@@ -5,19 +5,21 @@ The worker builds the model, so the command needs no torch, and a model that doe
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 
 from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import ConfigError, WorkerError
+from fedlp_edge.core.settings import ModelSettings, is_custom
+from fedlp_edge.errors import ConfigError, FedLPError, WorkerError
 from fedlp_edge.reporting.formatting import depth_bar, format_bytes
-from fedlp_edge.worker.jobs import Build, Built, WorkerOptions
+from fedlp_edge.worker.jobs import Build, Built, ExportTried, TryExport, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
 
 _BUILD_SECONDS = 600.0
+_EXPORT_SECONDS = 600.0
 
 
 def parse_input(text: str) -> tuple[int, ...]:
@@ -39,9 +41,46 @@ def build_blueprint(model: ModelSettings, *, steps: bool = False) -> Blueprint:
         ModelError: The model is unknown, or cannot be built or split.
         WorkerError: The worker failed.
     """
+    with _worker(model) as worker:
+        return _built(model, worker, steps=steps)
+
+
+def build_and_try_export(model: ModelSettings) -> tuple[Blueprint, str]:
+    """The blueprint of a model with what a training step takes, and why it cannot be exported, in one line.
+
+    Models that have names here are known to be exported and not tried; the line is empty for them.
+
+    Raises:
+        ModelError: The model is unknown, or cannot be built or split.
+        WorkerError: The worker failed while it built the model.
+    """
+    with _worker(model) as worker, tempfile.TemporaryDirectory(prefix="fedlp-plan-") as directory:
+        blueprint = _built(model, worker, steps=True)
+        if not is_custom(model.name):
+            return blueprint, ""
+        try:
+            job = TryExport(model=model, depths=tuple(blueprint.depths), directory=directory)
+            tried = worker.call(job, timeout=_EXPORT_SECONDS)
+        except FedLPError as error:
+            return blueprint, f"whether the model can be exported was not found out: {error}"
+    refused = tried.refused if isinstance(tried, ExportTried) else ()
+    if not refused:
+        return blueprint, ""
+    depths = [entry.depth for entry in refused]
+    left = [depth for depth in blueprint.depths if depth not in depths]
+    named = f"depth{'s' * bool(depths[1:])} {', '.join(map(str, depths))}"
+    which = named if left else "the model"
+    wanted = left or '"none"'
+    return blueprint, f"{which} cannot be exported: {refused[0].reason}; a run needs [export] depths = {wanted}"
+
+
+def _worker(model: ModelSettings) -> WorkerProcess:
     # The user named the model on this command line, so its code may run.
-    with WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(model.name, model.task))) as worker:
-        built = worker.call(Build(model=model, steps=steps), timeout=_BUILD_SECONDS)
+    return WorkerProcess(WorkerOptions(threads=1, device="cpu", allow_models=(model.name, model.task)))
+
+
+def _built(model: ModelSettings, worker: WorkerProcess, *, steps: bool) -> Blueprint:
+    built = worker.call(Build(model=model, steps=steps), timeout=_BUILD_SECONDS)
     if not isinstance(built, Built):
         raise WorkerError(f"the worker answered a build with {type(built).__name__}")
     return built.blueprint

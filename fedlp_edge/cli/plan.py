@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from rich.text import Text
 
-from fedlp_edge.cli.depths import build_blueprint, constants_line, depth_table, exchanged_bytes, title
+from fedlp_edge.cli.depths import build_and_try_export, constants_line, depth_table, exchanged_bytes, title
 from fedlp_edge.core.blueprint import Blueprint, HeadMode
 from fedlp_edge.core.planning.memory_saving import memory_saving_steps
 from fedlp_edge.core.planning.planner import plan
@@ -70,6 +70,7 @@ class FleetPlan(msgspec.Struct, frozen=True):
     deadline_seconds: float
     depths: tuple[DepthRow, ...]
     profiles: tuple[ProfilePlan, ...]
+    no_export: str = ""
 
 
 def run_plan(
@@ -82,8 +83,8 @@ def run_plan(
 ) -> int:
     """Prints costs and assignments, or the JSON object of ``FleetPlan``."""
     profiles = load_profiles(directory)
-    blueprint = build_blueprint(model, steps=True)
-    fleet = plan_fleet(blueprint, rules, profiles, samples)
+    blueprint, no_export = build_and_try_export(model)
+    fleet = msgspec.structs.replace(plan_fleet(blueprint, rules, profiles, samples), no_export=no_export)
     if as_json:
         print(msgspec.json.encode(fleet).decode())
     else:
@@ -161,6 +162,8 @@ def _print_plan(blueprint: Blueprint, fleet: FleetPlan) -> None:
     console.print(title(blueprint))
     if blueprint.remark:
         console.print(Text(blueprint.remark, style="yellow"), soft_wrap=True)
+    if fleet.no_export:
+        console.print(Text(fleet.no_export, style="yellow"), soft_wrap=True)
     console.print()
     console.print(depth_table(blueprint, "memory", needed.__getitem__))
     console.print(

@@ -193,6 +193,11 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("width_ratios must rise to 1")
 
 
+def is_custom(model: str) -> bool:
+    """Returns whether a model's name stands for code of the user's own (``module:callable``)."""
+    return ":" in model and not model.startswith("torchvision:")
+
+
 def _check_columns(model: ModelSettings) -> None:
     """Checks the statistics of targets and features.
 

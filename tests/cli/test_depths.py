@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from rich.console import Console
+from torch import nn
 
-from fedlp_edge.cli.depths import build_blueprint, constants_line, depth_table, exchanged_bytes, parse_input
+from fedlp_edge.cli.depths import (
+    build_and_try_export,
+    build_blueprint,
+    constants_line,
+    depth_table,
+    exchanged_bytes,
+    parse_input,
+)
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ModelError
 from fedlp_edge.learning.zoo.build import build_model
+from tests.two_layers import NAME
 
 
 def test_reads_shapes() -> None:
@@ -59,3 +69,24 @@ def test_says_what_is_downloaded_once() -> None:
 def test_knows_a_task_of_the_users_own() -> None:
     model = ModelSettings(name="mlp", input=(1, 8, 8), task="tests.fleets.ordinal:make")
     assert build_blueprint(model).classes == 10
+
+
+class Unknown(nn.Module):
+    """A layer that ONNX has no operator for."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(x)
+
+
+def without_operator() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), Unknown(), nn.Linear(8, 3))
+
+
+def test_tries_the_export_of_a_model_of_the_users_own() -> None:
+    own = ModelSettings(name="tests.cli.test_depths:without_operator", input=(6,), classes=3)
+    blueprint, no_export = build_and_try_export(own)
+    assert blueprint.full_depth == 2
+    assert no_export.startswith("depth 2 cannot be exported: ")
+    assert no_export.endswith("; a run needs [export] depths = [1]")
+    assert "\n" not in no_export
+    assert build_and_try_export(ModelSettings(name=NAME, input=(1,), classes=2))[1] == ""

@@ -13,6 +13,7 @@ from fedlp_edge.core.settings import (
     check_exits,
     check_schedule,
     check_training,
+    is_custom,
 )
 
 
@@ -207,3 +208,10 @@ def test_class_names_have_one_unicode_form_however_an_editor_writes_them():
     assert ModelSettings(classes=2, class_names=("cafe\u0301", "tea")).class_names == ("caf\u00e9", "tea")
     with pytest.raises(ValueError, match="must all be different"):
         ModelSettings(classes=2, class_names=("cafe\u0301", "caf\u00e9"))
+
+
+@pytest.mark.parametrize(
+    ("name", "custom"), [("fedlp-cnn", False), ("torchvision:resnet18", False), ("shop:net", True)]
+)
+def test_tells_code_of_somebody_from_models_that_come_along(name: str, custom: bool) -> None:
+    assert is_custom(name) is custom

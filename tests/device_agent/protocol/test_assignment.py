@@ -2,9 +2,7 @@
 # A Publish carries any message, and each test knows which.
 from __future__ import annotations
 
-import pytest
-
-from device_agent.protocol.assignment import AssignedModel, AssignmentHandler, is_custom
+from device_agent.protocol.assignment import AssignedModel, AssignmentHandler
 from device_agent.protocol.events import (
     BuildFailed,
     BuildModel,
@@ -80,13 +78,6 @@ def test_reports_a_model_that_cannot_be_built():
     device.down(assignment())
     failure = only(device.handle(BuildFailed(MODEL, "model", "no such model")), Publish).message
     assert failure == Failure(run="run", device="pi", session=ME.session, kind="model", reason="no such model")
-
-
-@pytest.mark.parametrize(
-    ("name", "custom"), [("fedlp-cnn", False), ("torchvision:resnet18", False), ("shop:net", True)]
-)
-def test_tells_code_of_somebody_from_models_that_come_along(name, custom):
-    assert is_custom(name) is custom
 
 
 def test_logs_a_refusal_once_and_takes_the_next_assignment():
