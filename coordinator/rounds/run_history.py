@@ -34,6 +34,7 @@ class RunHistory:
         self._blueprint = blueprint
         self.profiles = profiles
         self.judged = JudgedRounds(judging)
+        self._answer = judging.answer
         self.last: RoundSummary | None = None
         self._trained_depths: set[int] = set()
         self._seen: dict[str, str] = {}
@@ -79,7 +80,7 @@ class RunHistory:
         """Takes a committed round into account."""
         self.last = summary
         self.judged.add(summary)
-        if summary.thresholds:
+        if summary.thresholds and summary.answer == self._answer:
             self._thresholds[summary.round - 1] = summary.thresholds
         for device in summary.devices:
             self._trained_depths.add(device.depth)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from fedlp_edge.core.metrics.answers import AnswerMode
 from fedlp_edge.errors import ExportError
 
 CARD_FILE = "card.json"
@@ -115,6 +116,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
         opset: ONNX opset of the files.
         processor: Processor on which the costs were measured; empty if they were not.
         threads: Number of threads with which the costs were measured; 0 for one per core.
+        answer: What the files answer with, each the exit of its depth or the mean of the exits up to it.
         files: Exported files, by ascending depth, the one with early exits last.
         refused: Files that were asked for and were not made.
     """
@@ -136,6 +138,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     opset: Count = 0
     processor: str = ""
     threads: Count = 0
+    answer: AnswerMode = "exit"
     files: tuple[CardEntry, ...]
     refused: tuple[RefusedFile, ...] = ()
 

@@ -9,6 +9,7 @@ import pytest
 from coordinator.config import FleetConfig
 from fedlp_edge.config.toml import parse_toml
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.simulation.experiment import Experiment
 
 
 def config(**rounds: Any) -> FleetConfig:
@@ -66,3 +67,17 @@ def test_refuses_a_source_without_values_with_its_line() -> None:
     assert str(refused.value) == (
         'fleet.toml:6: [evaluation] source is "central", and there are no central test data: set [data] evaluate'
     )
+
+
+@pytest.mark.parametrize("kind", [FleetConfig, Experiment])
+def test_fleets_and_simulations_are_judged_by_what_is_exported(kind: type[FleetConfig] | type[Experiment]) -> None:
+    def answer(model: dict[str, str], **export: str) -> str:
+        tables = {"model": model, "export": export} | ({"fleet": "shop"} if kind is FleetConfig else {})
+        made = msgspec.convert(tables, kind)
+        assert made.judging.answer == made.answer
+        return made.answer
+
+    assert answer({"exits": "all"}) == "mean"
+    assert answer({"exits": "all"}, answer="exit") == "exit"
+    assert answer({"exits": "all", "head_mode": "personal"}) == "exit"
+    assert answer({}) == "exit"

@@ -155,14 +155,16 @@ def test_gpu_that_does_not_work_is_told(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_judges_held_out_samples_where_the_task_asks_and_the_owner_lets_it(tmp_path: Path) -> None:
-    effect = dataclasses.replace(round_one(), task=msgspec.structs.replace(round_one().task, holdout=0.2))
+    effect = dataclasses.replace(
+        round_one(), task=msgspec.structs.replace(round_one().task, holdout=0.2, answer="mean")
+    )
     for reports in (True, False):
         worker, state = Worker(), tmp_path / f"{reports}"
         trainer = Trainer(worker, BlobCache(state / "c"), Outbox.open(state / "o"), state, "digits", reports)  # type: ignore[arg-type]
         trainer.train(effect, ModelSettings())
         (job,) = worker.jobs
         assert isinstance(job, Train)
-        assert (job.holdout, job.judge) == (0.2, reports)
+        assert (job.holdout, job.judge, job.answer) == (0.2, reports, "mean")
 
 
 @pytest.mark.parametrize(("announced", "told"), [(100, {1}), (9, set()), (0, {1})])

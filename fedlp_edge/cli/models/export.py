@@ -15,8 +15,9 @@ import numpy as np
 from fedlp_edge.cli.models.choose import choice_line, choose_from_card
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
+from fedlp_edge.core.blueprint import answer_mode
 from fedlp_edge.core.device_data import agreed_inputs
-from fedlp_edge.core.metrics.answers import WantedAnswer
+from fedlp_edge.core.metrics.answers import AnswerMode, WantedAnswer
 from fedlp_edge.core.model_card import CardEntry, MeasuredCost, ModelCard
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ExportError, StorageError, WorkerError
@@ -206,6 +207,8 @@ def run_export(
             held = {unit.depth for unit in built.blueprint.global_units if unit.kind == "head"}
             depths = parse_depths(depth, tuple(sorted(held)))
             trained = _trained(run)
+            wanted = config.export.answer if options.answer is None else options.answer
+            answer = answer_mode(built.blueprint.exits, built.blueprint.head_mode, wanted)
             answering = _answering(options, depths, model, trained)
             if depth == "all":
                 depths = _worth_a_file(depths, trained)
@@ -214,10 +217,10 @@ def run_export(
                     model=model,
                     state_paths=(str(state.absolute()),),
                     depths=depths,
-                    answer=config.export.answer if options.answer is None else options.answer,
+                    answer=wanted,
                     data=evaluate,
                     inputs=agreed_inputs(reported_data_facts(run / "journal.sqlite")),
-                    thresholds=_thresholds(summary, round_number),
+                    thresholds=_thresholds(summary, round_number, answer),
                     directory=str(directory.absolute()),
                     metadata={
                         "run": run_name,
@@ -257,6 +260,7 @@ def run_export(
         opset=exported.opset,
         processor=processor_name() if options.seconds else "",
         threads=options.threads,
+        answer=answer,
         files=files,
         refused=exported.refused,
     )
@@ -312,10 +316,13 @@ def _answering(
     return answering
 
 
-def _thresholds(summary: Summary | None, round_number: int) -> dict[int, float]:
-    """Thresholds of an anomaly detector that devices have measured of the latest model up to a round."""
+def _thresholds(summary: Summary | None, round_number: int, answer: AnswerMode) -> dict[int, float]:
+    """Thresholds of an anomaly detector that devices have measured of the latest model up to a round.
+
+    Those of other answers than the files are to give are left out.
+    """
     found = [entry for entry in summary.rounds if entry.thresholds] if summary is not None else []
-    usable = [entry for entry in found if entry.round - 1 <= round_number]
+    usable = [entry for entry in found if entry.round - 1 <= round_number and entry.answer == answer]
     return usable[-1].thresholds if usable else {}
 
 

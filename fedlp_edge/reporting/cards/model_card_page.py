@@ -56,6 +56,7 @@ def card_page(card: ModelCard, *, drawn: bool) -> str:
         ("task", card.task),
         ("input", f"[batch, {shape}], {takes}"),
         ("classes", _named(card.classes)),
+        ("files answer with", "the mean of the exits up to their depth" if card.answer == "mean" else ""),
         ("licence", card.license or "not stated"),
         ("trained by", f"fleet {card.fleet}, run {card.run}, round {card.round}"),
         ("digest of the global model", f"`{card.model_digest}`" if card.model_digest else ""),

@@ -12,10 +12,11 @@ from fedlp_edge.cli.main import app
 from fedlp_edge.cli.models import export as command
 from fedlp_edge.cli.models.export import ExportOptions, make_writable, parse_precisions, run_export
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.metrics.answers import WantedAnswer
 from fedlp_edge.core.model_card import CardEntry, RefusedFile, decode_card
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ExportError
-from fedlp_edge.reporting.summary import Summary
+from fedlp_edge.reporting.summary import RoundSummary, Summary, save
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, ExportFamily, FamilyExported, WorkerOptions
@@ -216,3 +217,23 @@ def test_early_exits_are_those_that_devices_trained() -> None:
     assert command._answering(options, (1, 2, 3), model, set()) == ()  # nothing is known of them, so all may answer
     with pytest.raises(ConfigError, match="they trained exit 3 alone"):
         command._answering(options, (1, 2, 3), model, {3})
+
+
+@pytest.mark.parametrize(("answer", "thresholds"), [(None, {1: 3.0}), ("exit", {1: 2.0})])
+def test_thresholds_are_those_of_the_scores_that_files_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: WantedAnswer | None, thresholds: dict[int, float]
+) -> None:
+    asked = exporting(monkeypatch, entry())
+    monkeypatch.setattr(Worker, "model", msgspec.structs.replace(blueprint(), exits="all"))
+    run = a_run(tmp_path)
+    entries = tuple(
+        RoundSummary(
+            round=round, seconds=1.0, accuracy={}, devices=(), coverage={"H1": {"a": 1}}, answer=of, thresholds=measured
+        )
+        for round, of, measured in ((1, "exit", {1: 2.0}), (2, "mean", {1: 3.0}))
+    )  # fmt: skip
+    save(Summary(run="r", fleet="shop", model="m", rounds=entries), run / "summary.json")
+    run_export(run, "1", tmp_path / "onnx", None, ExportOptions(seconds=0, answer=answer))
+    (job,) = asked
+    assert job.thresholds == thresholds
+    assert decode_card((tmp_path / "onnx" / "card.json").read_bytes()).answer == ("exit" if answer else "mean")

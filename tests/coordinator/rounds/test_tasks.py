@@ -12,7 +12,7 @@ from coordinator.transfer.messenger import ControlMessenger
 from coordinator.transfer.model_server import ModelServer
 from fedlp_edge.core.rounds.events import CohortMember
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.settings import SchemeSettings, TrainingSettings
+from fedlp_edge.core.settings import ModelSettings, SchemeSettings, TrainingSettings
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.transport.base import Delivered, Received, TransportEvent
@@ -131,3 +131,9 @@ def test_tells_the_step_size_of_the_round(tmp_path: Path) -> None:
         assert (training.schedule, training.clip_norm) == ("constant", 1.0)
         rates.append(training.lr)
     assert rates == [0.8, 0.4, 0.2]
+
+
+def test_tells_devices_by_what_exported_models_are_judged(tmp_path: Path) -> None:
+    devices = Devices(tmp_path, model=ModelSettings(exits="all"))
+    devices.tasks.give(3, [A], 60.0)
+    assert devices.hear()["a"].answer == "mean"

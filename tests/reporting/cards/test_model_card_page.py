@@ -57,3 +57,9 @@ def test_all_three_are_written(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"cannot write the card to .*missing"):
         write_card(CARD, tmp_path / "missing")
+
+
+def test_the_page_says_where_files_answer_with_the_mean_of_exits() -> None:
+    row = "| files answer with | the mean of the exits up to their depth |"
+    assert row in card_page(msgspec.structs.replace(CARD, answer="mean"), drawn=False).splitlines()
+    assert "files answer with" not in card_page(CARD, drawn=False)
