@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.cli.depths import build_blueprint, constants_line, depth_table, title
+from fedlp_edge.config.recipes import with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import check_option, load_toml
 from fedlp_edge.core.accounting import Communication, TransferBytes, communication, expected_bytes, parameters
@@ -163,7 +164,7 @@ def cost_of_run(run: Path, options: CostOptions) -> tuple[ModelSettings, CostOpt
         StorageError: The run directory has no summary.
     """
     entries = [device for entry in load(run / "summary.json").rounds for device in entry.devices]
-    config = load_toml(run / "config.toml", _RunConfig, renamed=RENAMED)
+    config = load_toml(run / "config.toml", _RunConfig, with_recipe, RENAMED)
     options = replace(options, encoding=config.update.encoding)
     if config.update.broadcast != "auto":  # which changes as links do
         options = replace(options, broadcast=config.update.broadcast)

@@ -134,6 +134,11 @@ def test_takes_the_model_the_depths_and_the_encodings_from_a_run(tmp_path: Path)
     assert (model.name, model.input) == ("mlp", (1, 8, 8))
     assert (options.scheme, options.depth_mix, options.lpr) == ("hetero", "0.75,0.0,0.25", 0.5)
     assert (options.encoding, options.broadcast) == ("int8", "none")
+    (tmp_path / "config.toml").write_text(
+        'fleet = "f"\nrecipe = "fedlp-exits"\n[model]\nname = "mlp"\ninput = [1, 8, 8]\n'
+    )
+    model, options = cost_of_run(tmp_path, CostOptions(run=tmp_path))
+    assert (model.exit_heads, options.encoding, options.broadcast) == ("max-pooled", "int8", "int8")
 
 
 def test_without_a_model_or_a_run_says_what_to_name(fedlp: Run) -> None:

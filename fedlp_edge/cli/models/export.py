@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from fedlp_edge.cli.models.choose import choice_line, choose_from_card
+from fedlp_edge.config.recipes import with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import load_toml
 from fedlp_edge.core.blueprint import answer_mode
@@ -43,7 +44,7 @@ _BUILD_SECONDS = 600.0
 
 
 class _Data(msgspec.Struct, frozen=True):
-    evaluate: str = "digits"
+    evaluate: str = ""
 
 
 class _Export(msgspec.Struct, frozen=True):
@@ -182,7 +183,7 @@ def run_export(
         ExportError: No file was made.
     """
     round_number, state = exported_checkpoint(run)
-    config = load_toml(run / "config.toml", RunConfig, renamed=RENAMED)
+    config = load_toml(run / "config.toml", RunConfig, with_recipe, RENAMED)
     if config.model.scaling == "width":
         raise ConfigError(
             f"{run} scales its model by width, a baseline for comparisons that no device runs; "

@@ -237,3 +237,20 @@ def test_thresholds_are_those_of_the_scores_that_files_give(
     (job,) = asked
     assert job.thresholds == thresholds
     assert decode_card((tmp_path / "onnx" / "card.json").read_bytes()).answer == ("exit" if answer else "mean")
+
+
+def test_a_run_with_a_recipe_is_exported_with_what_the_recipe_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = exporting(monkeypatch, entry())
+    run = a_run(tmp_path)
+    (run / "config.toml").write_text('fleet = "shop"\nrecipe = "fedlp-exits"\n[model]\nclasses = 4\n')
+    assert run_export(run, "all", tmp_path / "onnx", None, QUICK) == 0
+    model = asked[0].model
+    assert (model.exits, model.exit_heads, model.classes) == ("all", "max-pooled", 4)
+
+
+def test_a_run_without_central_data_is_exported_without_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = exporting(monkeypatch, entry())
+    assert run_export(a_run(tmp_path), "all", tmp_path / "onnx", None, QUICK) == 0
+    assert asked[0].data == ""
