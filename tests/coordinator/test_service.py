@@ -110,7 +110,7 @@ def test_agent_of_an_older_protocol_is_told_from_the_others(tmp_path: Path, capl
 
     lines = [line for line in caplog.messages if "device/old" in line]
     assert len(lines) == 1
-    assert "the agent speaks protocol 1 (version 0.1), this coordinator protocol 6; update the older one" in lines[0]
+    assert "the agent speaks protocol 1 (version 0.1), this coordinator protocol 7; update the older one" in lines[0]
 
 
 def slow_link(fleet: VirtualFleet, device: str, seconds: float) -> None:
