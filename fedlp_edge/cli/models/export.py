@@ -393,8 +393,9 @@ def _report(card: ModelCard, directory: Path, trained: set[int]) -> int:
         )
     if card.calibration.startswith("made inputs"):
         print(f"warning: the ranges of int8 files come from {card.calibration}", file=sys.stderr)
+    worth = "it answers at random" if card.answer == "exit" else "it is one of those whose mean the file answers with"
     for exit_depth in sorted({entry.depth for entry in card.files if not entry.exits} - trained):
-        print(f"warning: no device trained exit {exit_depth}; it answers at random", file=sys.stderr)
+        print(f"warning: no device trained exit {exit_depth}; {worth}", file=sys.stderr)
     for entry in card.files:
         if entry.warning:
             print(f"warning: {entry.file}: {entry.warning}", file=sys.stderr)

@@ -221,14 +221,18 @@ def test_early_exits_are_those_that_devices_trained() -> None:
 
 @pytest.mark.parametrize(("answer", "thresholds"), [(None, {1: 3.0}), ("exit", {1: 2.0})])
 def test_thresholds_are_those_of_the_scores_that_files_give(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: WantedAnswer | None, thresholds: dict[int, float]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: WantedAnswer | None,
+    thresholds: dict[int, float],
 ) -> None:
     asked = exporting(monkeypatch, entry())
     monkeypatch.setattr(Worker, "model", msgspec.structs.replace(blueprint(), exits="all"))
     run = a_run(tmp_path)
     entries = tuple(
         RoundSummary(
-            round=round, seconds=1.0, accuracy={}, devices=(), coverage={"H1": {"a": 1}}, answer=of, thresholds=measured
+            round=round, seconds=1.0, accuracy={}, devices=(), coverage={"H1": {}}, answer=of, thresholds=measured
         )
         for round, of, measured in ((1, "exit", {1: 2.0}), (2, "mean", {1: 3.0}))
     )  # fmt: skip
@@ -237,6 +241,8 @@ def test_thresholds_are_those_of_the_scores_that_files_give(
     (job,) = asked
     assert job.thresholds == thresholds
     assert decode_card((tmp_path / "onnx" / "card.json").read_bytes()).answer == ("exit" if answer else "mean")
+    said = "it answers at random" if answer else "it is one of those whose mean the file answers with"
+    assert f"warning: no device trained exit 1; {said}\n" in capsys.readouterr().err
 
 
 def test_a_run_with_a_recipe_is_exported_with_what_the_recipe_sets(
