@@ -163,4 +163,6 @@ def _of_a_coordinator(document: Document) -> Document:
         raise ConfigError(
             "this is an agent's file; a coordinator's has [model], [data] and [rounds] (docs/configuration.md)"
         )
+    if isinstance(document.get("fleet"), dict) and ("name" in document or "simulation" in document):
+        raise ConfigError("this is an experiment's file, for fedlp simulate; a coordinator's has fleet = NAME")
     return document

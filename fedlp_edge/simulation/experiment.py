@@ -13,7 +13,7 @@ import msgspec
 
 from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
-from fedlp_edge.config.toml import load_toml
+from fedlp_edge.config.toml import Document, load_toml
 from fedlp_edge.core.blueprint import answer_mode
 from fedlp_edge.core.metrics.answers import AnswerMode, WantedAnswer
 from fedlp_edge.core.planning.rules import PlanningRules
@@ -36,7 +36,7 @@ from fedlp_edge.core.settings import (
     check_schedule,
     check_training,
 )
-from fedlp_edge.errors import DataError
+from fedlp_edge.errors import ConfigError, DataError
 from fedlp_edge.learning.data.partitioners import parse_partitioner
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.reporting.judged_rounds import Judging
@@ -232,4 +232,13 @@ def load_experiment(path: Path | str) -> Experiment:
     Raises:
         ConfigError: The file is missing or has a wrong key or value; one line with file, line and allowed values.
     """
-    return load_toml(Path(path), Experiment, with_recipe, RENAMED)
+    return load_toml(Path(path), Experiment, lambda document: with_recipe(_of_an_experiment(document)), RENAMED)
+
+
+def _of_an_experiment(document: Document) -> Document:
+    if isinstance(document.get("fleet"), str) or "broker" in document:
+        raise ConfigError(
+            "this is the file of a real fleet, for fedlp-coordinator; an experiment's has a name and [fleet] devices "
+            "(docs/simulation.md)"
+        )
+    return document

@@ -10,6 +10,7 @@ import pytest
 from coordinator.config import load_config as load_fleet
 from device_agent.config import AgentConfig, ServeSettings, default_id, load_config, new_session
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.simulation.experiment import load_experiment
 from fedlp_edge.transport.address import BrokerSettings
 from fedlp_edge.wire.messages import Name
 
@@ -102,6 +103,12 @@ def test_files_of_agents_and_coordinators_are_told_apart(tmp_path: Path):
         ConfigError, match=r"some\.toml: this is an agent's file; a coordinator's has \[model\], \[data\]"
     ):
         load_fleet(path)
+    path.write_text('name = "study"\n[fleet]\ndevices = 5\n')
+    with pytest.raises(ConfigError, match=r"some\.toml: this is an experiment's file, for fedlp simulate"):
+        load_fleet(path)
+    path.write_text('fleet = "shop"\n[broker]\nurl = "mqtt://pi"\n')
+    with pytest.raises(ConfigError, match=r"some\.toml: this is the file of a real fleet, for fedlp-coordinator"):
+        load_experiment(path)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from fedlp_edge.cli.models.standard_input import STANDARD_INPUT, read_standard_input
 from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.pictures import display_name
 from fedlp_edge.learning.export.inference import Classifier, Prediction, Sample
 from fedlp_edge.learning.export.inputs.inference_inputs import find_inputs, samples_of
 from fedlp_edge.learning.export.metadata import OnnxMetadata
@@ -105,6 +106,9 @@ class _Inputs:
             if not isinstance(entry, Path):
                 yield entry
                 continue
+            if not _is_there(entry):
+                yield DataError(f"there is no file {display_name(entry)}")
+                continue
             try:
                 found = find_inputs([entry], self._metadata)
             except DataError as error:
@@ -163,3 +167,10 @@ def _others(prediction: Prediction) -> str:
     if prediction.label in ("normal", "anomalous") and not prediction.top:
         return ", ".join(f"{name} {value:.6g}" for name, value in prediction.values)
     return ", ".join(f"{label} {100 * probability:.1f} %" for label, probability in prediction.top[1:])
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long a name, or no permission
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,8 +40,17 @@ def read_standard_input(
         text = line.decode("utf-8", "surrogateescape").strip("\r\n")
         if text.lstrip().startswith(("[", "{")):
             yield _json(text, onnx_metadata, f"line {number}")
+        elif number == 1 and _names_columns(text, onnx_metadata):
+            yield DataError("standard input holds the rows of a table: save them as FILE.csv, and name that")
+            return
         elif text.strip():
             yield Path(text)
+
+
+def _names_columns(text: str, onnx_metadata: OnnxMetadata) -> bool:
+    """Tells whether a line is the header of a table with a column that the model takes."""
+    fields = {field.strip(' "\ufeff') for field in re.split(r"[,;\t|]", text)}
+    return len(fields) > 1 and not fields.isdisjoint(onnx_metadata.features)
 
 
 def _json(text: str, onnx_metadata: OnnxMetadata, name: str) -> Sample | DataError:

@@ -97,7 +97,7 @@ class Classifier:
         if path.is_dir():
             files = sorted([*path.glob("*.onnx"), *path.glob("onnx/*.onnx")])
             there = f", such as {display_name(files[-1])}" if files else ""
-            raise ExportError(f"{display_name(path)} is a directory: name an ONNX file first{there}, then the samples")
+            raise ExportError(f"{display_name(path)} is a directory: name an ONNX file first{there}")
         if not path.is_file():
             raise ExportError(f"there is no file {display_name(path)}")
         check_weights(path)

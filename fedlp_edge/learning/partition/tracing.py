@@ -143,7 +143,15 @@ def cannot_run(what: str, sample: Tensor, error: Exception, way_out: str = "") -
     """
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     shape = "x".join(map(str, sample.shape[1:]))
+    if not way_out and (pictures := _channels_first(tuple(sample.shape[1:]))):
+        way_out = f"if these are pictures, their channels come first: {'x'.join(map(str, pictures))}"
     return PartitionError(f"{what} does not run on an input of {shape}: {reason}" + (way_out and f"; {way_out}"))
+
+
+def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape that is meant by one of pictures with the channels last; empty if it is none."""
+    last = len(shape) == 3 and shape[2] in (1, 3) and min(shape[:2]) > 3
+    return (shape[2], *shape[:2]) if last else ()
 
 
 def _batch(sample: Tensor, size: int) -> Tensor:

@@ -110,7 +110,7 @@ def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | N
     else:
         if remedy := misnamed(name):
             raise ModelError(f"{name}: {remedy}")
-        near = difflib.get_close_matches(name, BUILT_IN, n=1)
+        near = difflib.get_close_matches(name, BUILT_IN, n=1) or _in_torchvision(name)
         hint = f"; did you mean {near[0]}?" if near else ""
         known = ", ".join(BUILT_IN)
         raise ModelError(f"unknown model {name!r}{hint} (known: {known}, torchvision:NAME, module:callable)")
@@ -199,6 +199,15 @@ def _with_new_heads(model: LayeredModel, seed: int, make_head: Callable[..., nn.
             heads.append((f"exit {depth}", head.train(model.training)))
     heads.append((classifier.name, model.get_submodule(classifier.id)))
     return LayeredModel(layers, heads, sample, classes=model.classes, head_mode=model.head_mode)
+
+
+def _in_torchvision(name: str) -> list[str]:
+    """Returns the specification of torchvision's classifier of a name; none if there is none, or no torchvision."""
+    try:
+        from torchvision import models  # noqa: PLC0415  # takes 150 MB that other models do not need
+    except ImportError:
+        return []
+    return [f"torchvision:{name}"] if name in models.list_models(module=models) else []
 
 
 def _torchvision(name: str, settings: ModelSettings, seed: int) -> nn.Module:

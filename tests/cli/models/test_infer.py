@@ -102,7 +102,7 @@ def test_standard_input_lists_paths_and_numbers(
         str(folder / "part[000].png"), str(folder / "part[001].png"), "line 4",
     ]  # fmt: skip
     assert answers[-1]["label"] == "d"
-    assert [line.split(" ")[1:3] for line in err.splitlines()] == [["cannot", "read"], ["line", "5"]]
+    assert [line.split(" ")[1:3] for line in err.splitlines()] == [["there", "is"], ["line", "5"]]
 
 
 def test_standard_input_may_be_one_picture_or_array(

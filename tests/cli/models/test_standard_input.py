@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import msgspec
+
 from fedlp_edge.cli.models.standard_input import read_standard_input
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.export.inference import Sample
+from fedlp_edge.learning.export.metadata import OnnxMetadata
 from tests.learning.export.test_inference_tasks import PAIR
 
 
-def read(content: bytes) -> list[object]:
+def read(content: bytes, metadata: OnnxMetadata = PAIR) -> list[object]:
     stream = io.BufferedReader(io.BytesIO(content))  # type: ignore[arg-type]  # a stream in memory is raw enough
-    found = read_standard_input(stream, PAIR)
+    found = read_standard_input(stream, metadata)
     return [
         (entry.name, entry.values.tolist()) if isinstance(entry, Sample)
         else str(entry) if isinstance(entry, DataError)
@@ -36,6 +39,14 @@ def test_bytes_are_one_file() -> None:
         assert read(content) == [
             "the model takes samples of shape 2, not pictures: give it a .npy file or a table (.csv, .parquet)"
         ]
+
+
+def test_a_table_is_refused_once_and_not_line_by_line() -> None:
+    columns = msgspec.structs.replace(PAIR, features=("load", "heat"))
+    said = "standard input holds the rows of a table: save them as FILE.csv, and name that"
+    for header in (b"heat,load", b'\xef\xbb\xbf"load";"heat"', b"when\tload"):
+        assert read(header + b"\n1,2\n3,4\n", columns) == [said]
+    assert read(b"load\n", columns) == [Path("load")]
 
 
 def test_nothing_is_nothing() -> None:

@@ -134,6 +134,8 @@ def test_builds_a_torchvision_model_for_its_input_and_classes() -> None:
         (ModelSettings(name="torchvision:resnet19"), "near: resnet1"),
         (ModelSettings(name="torchvision:vit_b_16", input=(3, 32, 48)), "square images"),
         (ModelSettings(name="torchvision:vit_b_16", input=(3, 30, 30)), "cannot be built for 3x30x30"),
+        (ModelSettings(name="resnet18", input=(3, 64, 64)), "did you mean torchvision:resnet18?"),
+        (ModelSettings(name="torchvision:resnet18", input=(64, 64, 3)), "their channels come first: 3x64x64"),
         (ModelSettings(name="torchvision:resnet18", input=(1, 28, 28)), "does not run on an input of 1x28x28"),
         (ModelSettings(name="no_such_module:build"), "cannot import no_such_module"),
         (ModelSettings(name="tests.learning.zoo.test_build:absent"), "has no attribute 'absent'"),
