@@ -291,6 +291,7 @@ def _preset(name: str | None) -> BrokerPreset:
 
 
 def _split(url: str) -> SplitResult:
+    url = url.strip()  # a line of a file may end in a blank
     shown = _without_password(url)
     try:
         parts = urlsplit(url)
@@ -300,6 +301,10 @@ def _split(url: str) -> SplitResult:
         host = shown.partition("://")[2].rpartition("@")[2]
         if "[" not in host and ("::" in host or host.count(":") > 2):
             write = "IPv6 addresses in brackets, mqtt://[HOST]:PORT"
+        elif "," in host:
+            write = "one broker, mqtt://HOST:PORT"
+        elif "[" not in host and re.search(r":[^:/?#]+$", host):
+            write = "mqtt://HOST:PORT with a port from 1 to 65535, and %XX for special characters in a login"
         raise ConfigError(f"broker URL {shown!r} is malformed; write {write}") from None
     if parts.scheme not in DEFAULT_PORTS or "://" not in url:
         raise ConfigError(

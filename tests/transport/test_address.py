@@ -42,8 +42,9 @@ def test_parse_reads_urls(url: str, host: str, port: int, tls: bool, shown: str)
         ("mqtt://", "names no host"),
         ("mqtt://:1883", "names no host"),
         ("mqtt://broker:0", "port 0"),
-        ("mqtt://broker:99999", "malformed"),
-        ("mqtt://broker:mqtt", "malformed"),
+        ("mqtt://broker:99999", "malformed; write mqtt://HOST:PORT with a port from 1 to 65535"),
+        ("mqtt://broker:mqtt", "malformed; write mqtt://HOST:PORT with a port from 1 to 65535"),
+        ("mqtt://one:1883,two:1883", "malformed; write one broker, mqtt://HOST:PORT"),
         ("mqtt://[::1", "malformed"),
         ("mqtt://fd00::1:1883", r"IPv6 addresses in brackets, mqtt://\[HOST\]:PORT"),
         ("mqtt://te#am@broker", "write %2F for /, %3F for [?] and %23 for #"),
@@ -192,3 +193,8 @@ def test_url_may_come_from_the_environment_and_what_is_given_wins() -> None:
     address = BrokerSettings().address(environ)
     assert (address.host, address.username, address.password) == ("broker", "pi", "a@b")
     assert BrokerSettings(url="mqtt://other").address(environ).host == "other"
+
+
+def test_blanks_around_a_url_are_none_of_it() -> None:
+    address = BrokerAddress.parse(" mqtt://pi.local:1884 \r\n", {})
+    assert (address.host, address.port) == ("pi.local", 1884)

@@ -23,6 +23,15 @@ class Unknown(nn.Module):
 def net(last, outputs=3):
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), last, nn.Linear(8, outputs))
 
+class Projected(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 8, proj_size=4, batch_first=True)
+        self.middle, self.last = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.last(self.middle(self.lstm(x)[0][:, -1]).relu())
+
 def plain(): return net(nn.ReLU())
 def one(): return net(nn.ReLU(), 1)
 def same(): return net(nn.ReLU(), 6)
@@ -70,3 +79,12 @@ def test_depths_that_cannot_be_exported_are_named_with_the_reason(
     assert refused.depth == 2
     assert "depth 2 of own_nets:unknown: PyTorch cannot export this model to ONNX: " in refused.reason
     assert "bessel_j0" in refused.reason
+
+
+def test_an_lstm_with_projections_is_refused_by_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = tried(tmp_path, monkeypatch, "Projected", input=(5, 3))
+    assert {entry.depth for entry in found.refused} == {1, 2}
+    assert all("ONNX has no LSTM with projections: leave proj_size out" in entry.reason for entry in found.refused)
+    assert "initial_c" not in capfd.readouterr().err

@@ -434,7 +434,7 @@ def open_session(file: Path, path: Path) -> Any:
         raise ExportError('checking an export needs onnxruntime: pip install "fedlp-edge[coordinator]"') from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is told by the exception
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base of their own

@@ -24,6 +24,8 @@ def runtime_reason(error: BaseException) -> str:
         return f"it uses opset {newer[1]}, and this onnxruntime knows opsets up to {newer[2]}: {_REMEDY}"
     if newer := _NEWER_FORMAT.search(line):
         return f"it has IR version {newer[1]}, and this onnxruntime knows versions up to {newer[2]}: {_REMEDY}"
+    if "Input initial_c must have shape" in line:
+        return "ONNX has no LSTM with projections: leave proj_size out, and put a linear layer behind the LSTM"
     if line == "Protobuf parsing failed.":
         return "it is cut short, damaged or no ONNX file (Protobuf parsing failed)"
     if operator := re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", line):
