@@ -14,7 +14,7 @@ from coordinator.fleet.known_devices import KnownDevices, PlanChanges
 from coordinator.fleet.registry import Member, Registry
 from coordinator.rounds.round_controller import RoundController
 from coordinator.run_context import RunContext
-from fedlp_edge.core.device_data import listed, missing_classes
+from fedlp_edge.core.device_data import listed, missing_classes, unlike_scale
 from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.rounds import events as round_events
 from fedlp_edge.core.rounds.fitness import DeviceFault
@@ -215,10 +215,16 @@ class Membership:
         )
 
     def _units(self, member: Member) -> str:
-        """Returns what to say of columns that look as if they had another unit on a device than elsewhere."""
-        found = self._classes.unlike_columns(member.device, member.facts.data)
-        more = f" and {len(found) - _SHOWN_COLUMNS} more" if len(found) > _SHOWN_COLUMNS else ""
-        return f"; in another unit than elsewhere? {', '.join(map(str, found[:_SHOWN_COLUMNS]))}{more}" if found else ""
+        """Returns what to say of values that look as if they had another unit or scale on a device than elsewhere."""
+        data = member.facts.data
+        if data is None:
+            return ""
+        scale = unlike_scale(data, (other for device, other in self._data.items() if device != member.device))
+        said = f"; {scale}" if scale else ""
+        if found := self._classes.unlike_columns(member.device, data):
+            more = f" and {len(found) - _SHOWN_COLUMNS} more" if len(found) > _SHOWN_COLUMNS else ""
+            said += f"; in another unit than elsewhere? {', '.join(map(str, found[:_SHOWN_COLUMNS]))}{more}"
+        return said
 
     def _reassign(self, member: Member) -> None:
         self._step(round_events.DeviceGone(member.device))

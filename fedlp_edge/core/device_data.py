@@ -148,6 +148,30 @@ def agreed_inputs(reports: Iterable[DataFacts]) -> InputFacts:
     )
 
 
+def unlike_scale(own: DataFacts, others: Iterable[DataFacts]) -> str:
+    """Returns what to say of samples whose stored values are scaled otherwise than on most other sites; or nothing.
+
+    Pixels that one site saves as bytes and another as fractions reach the model as different numbers. Columns with
+    names are not looked at: the fleet agrees on their scale.
+
+    Args:
+        own: What the site says of its samples.
+        others: What the other sites say of theirs.
+    """
+    if own.inputs is None or own.features is not None:
+        return ""
+    scales = Counter(data.inputs.scale for data in others if data.inputs is not None and data.features is None)
+    if not scales:
+        return ""
+    usual = max(scales, key=lambda scale: (scales[scale], -scale))
+    if own.inputs.scale == usual or 2 * scales[usual] <= scales.total():
+        return ""
+    return (
+        f"values are multiplied by {own.inputs.scale:.3g} here and by {usual:.3g} elsewhere: bytes count as pixels, "
+        "other numbers as they are; save the same type on all devices"
+    )
+
+
 def _means(rows: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
     """Returns the mean of each column."""
     return tuple(math.fsum(column) / len(column) for column in zip(*rows, strict=True))

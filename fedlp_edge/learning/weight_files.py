@@ -125,7 +125,7 @@ def _unpickled(path: Path) -> object:
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         what = "TorchScript, of which the state_dict is needed" if "TorchScript" in str(error) else _first_line(error)
-        if "central directory" in what:
+        if "central directory" in what or isinstance(error, EOFError):
             what = "it is damaged or cut short: copy it again"
         raise StartWeightsError(f"{path} cannot be read as weights: {what}") from None
 

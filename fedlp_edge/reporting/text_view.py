@@ -77,7 +77,8 @@ def _(event: RunStarted) -> str:
 
 @_line.register
 def _(event: DeviceJoined) -> str:
-    return f"device {event.device} ({event.profile}), {event.samples:,} samples: {event.explanation}"
+    samples = "1 sample" if event.samples == 1 else f"{event.samples:,} samples"
+    return f"device {event.device} ({event.profile}), {samples}: {event.explanation}"
 
 
 @_line.register

@@ -95,6 +95,9 @@ def test_says_that_a_file_is_cut_short(tmp_path: Path) -> None:
     torch.save(WEIGHTS, tmp_path / "w.pt")
     whole = (tmp_path / "w.pt").read_bytes()
     (tmp_path / "w.pt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(StartWeightsError, match=r"empty\.pt cannot be read as weights: it is damaged or cut short"):
+        read_weights(tmp_path / "empty.pt")
     with pytest.raises(StartWeightsError, match="damaged or cut short: copy it again"):
         read_weights(tmp_path / "w.pt")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fedlp_edge.core.device_data import DataFacts
+from fedlp_edge.core.device_data import DataFacts, InputFacts
 from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.rounds.fitness import DeviceFault
 from fedlp_edge.core.rounds.settings import RoundSettings
@@ -36,6 +36,16 @@ def test_device_is_told_the_deepest_submodel_that_it_can_bear(tmp_path: Path) ->
     assert told == [("a", 2), ("b", 1)]
     joined = [(e.device, e.depth) for e in run.events if isinstance(e, events.DeviceJoined)]
     assert joined == [("a", 2), ("b", 1)]
+
+
+def test_device_whose_pixels_are_stored_otherwise_than_elsewhere_is_told(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    for device, scale in (("a", 1.0), ("b", 1.0), ("c", 0.25)):
+        facts = DataFacts(sample_shape=(1, 2, 2), labels=2, highest=1, inputs=InputFacts(scale=scale))
+        run.parts.membership.reported(status(device, data=facts))
+    told = {message.device: message.explanation for message in run.heard() if isinstance(message, Assignment)}
+    assert "values are multiplied by 0.25 here and by 1 elsewhere: bytes count as pixels" in told["c"]
+    assert "multiplied" not in told["a"] + told["b"]
 
 
 def test_device_is_answered_before_the_fleet_has_agreed_on_its_data(tmp_path: Path) -> None:
