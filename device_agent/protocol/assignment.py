@@ -18,7 +18,7 @@ from device_agent.protocol.events import (
     Unsubscribe,
 )
 from fedlp_edge.core.blueprint import Blueprint
-from fedlp_edge.core.device_data import listed, missing_classes
+from fedlp_edge.core.device_data import has_numbers_for_names, listed, missing_classes
 from fedlp_edge.core.settings import ModelSettings, is_custom
 from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.wire.admission import max_unit_bytes
@@ -105,6 +105,9 @@ class AssignmentHandler:
         effects: Effects = []
         if event.data is not None and (missing := missing_classes(event.data, event.model.class_names)):
             effects.append(Log(f"this device has no samples of {listed(missing)}: others of the fleet teach these"))
+        names = event.model.class_names if event.model.task == "classification" else ()
+        if event.data is not None and has_numbers_for_names(event.data, names):
+            effects.append(Log(f"this device's classes are numbers: 0, 1 and so on are taken for {listed(names)}"))
         return [*effects, *self._accept(self.assignment, event.blueprint)]
 
     def build_failed(self, event: BuildFailed) -> Effects:

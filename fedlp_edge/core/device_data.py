@@ -300,6 +300,17 @@ def missing_classes(data: DataFacts, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in set(data.present)) if data.classes else ()
 
 
+def has_numbers_for_names(data: DataFacts, names: tuple[str, ...]) -> bool:
+    """Tells whether samples have class numbers alone in a fleet whose classes have names, so that no name was compared.
+
+    Args:
+        data: Description of the samples.
+        names: Names of the fleet's classes by number; empty if they have none.
+    """
+    named = data.classes or data.classes_digest
+    return bool(names) and data.target_kind == "class" and data.labels > 0 and not named
+
+
 def listed(names: Sequence[str]) -> str:
     """Lists names for people, quoted, and shortened if there are many."""
     shown = ", ".join(f'"{name[:40]}"' for name in names[:_SHOWN])

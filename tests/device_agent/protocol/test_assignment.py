@@ -104,6 +104,16 @@ def test_refuses_a_depth_that_the_model_does_not_have():
     assert publish.message.reason == "the model has no depth 3"
 
 
+def test_says_which_names_the_numbers_of_a_device_are_taken_for():
+    model = ModelSettings(name="tiny", input=(2,), classes=2, class_names=("bad", "good"))
+    handler = AssignmentHandler(ME, frozenset())
+    handler.assign(assignment(model=model))
+    effects = handler.built(ModelBuilt(model, BLUEPRINT, DataFacts(labels=2, highest=1)))
+    assert [effect.text for effect in effects if isinstance(effect, Log)] == [
+        'this device\'s classes are numbers: 0, 1 and so on are taken for "bad", "good"'
+    ]
+
+
 def test_says_which_classes_the_device_has_no_samples_of():
     model = ModelSettings(name="tiny", input=(2,), classes=2, class_names=("cat", "dog"))
     handler = AssignmentHandler(ME, frozenset())
