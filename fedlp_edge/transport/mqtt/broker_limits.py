@@ -57,6 +57,7 @@ def speaks_only_older(address: BrokerAddress, context: ssl.SSLContext | None, ti
     try:
         with contextlib.closing(open_socket(address, context, timeout)) as wire:
             wire.sendall(_SMALLEST_CONNECT)
-            return wire.recv(4)[:2] == bytes((0x20, 2))
+            answer = memoryview(bytearray(4))
+            return answer[: wire.recv_into(answer)][:2] == bytes((0x20, 2))
     except OSError:
         return False

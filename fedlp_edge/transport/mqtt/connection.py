@@ -31,8 +31,7 @@ from fedlp_edge.transport.base import BrokerLimits, LastWill
 from fedlp_edge.transport.mqtt import connection_errors
 from fedlp_edge.transport.mqtt.broker_limits import limits_of, speaks_only_older
 from fedlp_edge.transport.mqtt.paho_clients import close_socket, make_client
-from fedlp_edge.transport.mqtt.sockets import AnySocket
-from fedlp_edge.transport.mqtt.websocket import WebSocket
+from fedlp_edge.transport.mqtt.sockets import AnySocket, unread
 
 CONNECT_SECONDS = 10.0
 PROBE_AFTER_SECONDS = 0.4
@@ -127,6 +126,7 @@ class MqttConnection:
         client.max_inflight_messages_set(0)  # MqttTransport keeps the window of unacknowledged publishes
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
+        client.received = events.received
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
@@ -188,7 +188,7 @@ class MqttConnection:
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wants_write else 0)
             self._selector.modify(wire, events)
             self._wants_write = wants_write
-        pending = isinstance(wire, ssl.SSLSocket | WebSocket) and wire.pending() > 0
+        pending = unread(wire)
         ready = {key.fileobj: mask for key, mask in self._selector.select(0 if pending else timeout)}
         mask = ready.get(wire, 0)
         came = pending or bool(mask & selectors.EVENT_READ)

@@ -8,6 +8,7 @@ success. Those are decoded here, with one copy; every other packet is left to pa
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from collections.abc import Callable
@@ -15,22 +16,19 @@ from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from fedlp_edge.transport.mqtt.sockets import AnySocket
-from fedlp_edge.transport.mqtt.websocket import WebSocket
+from fedlp_edge.transport.mqtt.packet_buffer import MalformedLengthError, PacketBuffer
+from fedlp_edge.transport.mqtt.sockets import AnySocket, unread
 
 _PUBLISH_AT_QOS_1, _TYPE_AND_QOS = 0x32, 0xF6
-_DUPLICATE, _RETAINED = 0x08, 0x01
+_RETAINED = 0x01
 _PUBACK = 0x40
 _SUCCESS = ReasonCode(PacketTypes.PUBACK)
 _NO_PROPERTIES = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
-
-_READ_BYTES = 256 * 1024
-_LEAST_READ_BYTES = 1024
-"""Fewer bytes are read as paho does: what a read of a few bytes allocates costs nothing."""
 
 
 class LeanClient(paho.Client):
@@ -38,44 +36,73 @@ class LeanClient(paho.Client):
 
     Attributes:
         open: Function that opens the socket.
+        received: Function that takes the messages that are decoded here: topic, payload, whether it was retained. They
+            are acknowledged. None to have paho decode them for ``on_message``.
     """
 
     open: Callable[[], AnySocket]
+    received: Callable[[str, bytes, bool], None] | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._buffer = memoryview(bytearray(_READ_BYTES))
+        self._packets = PacketBuffer()
 
     def _create_socket(self) -> Any:
         return self.open()
 
-    def _sock_recv(self, bufsize: int) -> Any:
-        """Returns up to ``bufsize`` bytes, which are overwritten by the next call: paho appends them to the packet."""
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Reads what has come, and handles all packets that are complete."""
+        del max_packets
         wire: Any = self._sock
-        if bufsize < _LEAST_READ_BYTES or wire is None or isinstance(wire, WebSocket):
-            return super()._sock_recv(bufsize)
+        if wire is None:
+            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        more = True
+        while more:
+            try:
+                count = wire.recv_into(self._packets.room())
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return MQTTErrorCode.MQTT_ERR_SUCCESS
+            except ssl.SSLWantWriteError:
+                self._call_socket_register_write()
+                return MQTTErrorCode.MQTT_ERR_SUCCESS
+            except OSError:
+                count = 0
+            result = self._handle_packets(count) if count else MQTTErrorCode.MQTT_ERR_CONN_LOST
+            if result > 0:
+                return self._loop_rc_handle(result)
+            more = self._sock is not None and unread(wire)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _handle_packets(self, count: int) -> MQTTErrorCode:
+        """Handles the packets that ``count`` further bytes complete."""
+        self._packets.filled(count)
+        self._last_bytes_received = time.monotonic()
         try:
-            return self._buffer[: wire.recv_into(self._buffer[:bufsize])]
-        except ssl.SSLWantReadError:
-            raise BlockingIOError from None
-        except ssl.SSLWantWriteError:
-            self._call_socket_register_write()
-            raise BlockingIOError from None
+            while self._sock is not None and (packet := self._packets.take()) is not None:
+                result = self._handle(*packet)
+                if result > 0:
+                    return result
+        except (MalformedLengthError, MalformedPacket):
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _packet_queue(self, command: int, packet: Any, *rest: Any, **options: Any) -> MQTTErrorCode:
         # paho sends packet[position:], which is a copy unless it is a view.
         return super()._packet_queue(command, memoryview(packet), *rest, **options)  # type: ignore[arg-type]
 
-    def _packet_handle(self) -> MQTTErrorCode:
-        command, packet = self._in_packet["command"], self._in_packet["packet"]
+    def _handle(self, command: int, packet: memoryview) -> MQTTErrorCode:
         if command == _PUBACK and len(packet) == 2:
             return self._acknowledged(int.from_bytes(packet))
-        if command & _TYPE_AND_QOS == _PUBLISH_AT_QOS_1:
-            message = _plain_message(command, packet, self._protocol)
-            if message is not None:
-                self._handle_on_message(message)
-                return MQTTErrorCode.MQTT_ERR_SUCCESS if self._manual_ack else self._send_puback(message.mid)
-        return super()._packet_handle()
+        if command & _TYPE_AND_QOS == _PUBLISH_AT_QOS_1 and self.received is not None:
+            plain = _plain_message(packet, self._protocol)
+            if plain is not None:
+                topic, packet_id, payload = plain
+                with contextlib.suppress(UnicodeDecodeError):  # no topic of a fleet is invalid UTF-8
+                    self.received(topic.decode(), payload, bool(command & _RETAINED))
+                return self._send_puback(packet_id)
+        self._in_packet["command"], self._in_packet["packet"] = command, bytearray(packet)
+        self._in_packet["remaining_length"] = len(packet)
+        return self._packet_handle()
 
     def _acknowledged(self, packet_id: int) -> MQTTErrorCode:
         with self._out_message_mutex:
@@ -84,13 +111,15 @@ class LeanClient(paho.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
-def _plain_message(command: int, packet: bytearray, protocol: int) -> paho.MQTTMessage | None:
+def _plain_message(packet: memoryview, protocol: int) -> tuple[bytes, int, bytes] | None:
     """Decodes a PUBLISH at QoS 1; None if it has properties or no topic, or is malformed.
 
     Args:
-        command: First byte of the packet.
         packet: What comes behind the length of the packet.
         protocol: MQTT version, as paho numbers it.
+
+    Returns:
+        Topic, packet id and payload.
     """
     end = 2 + int.from_bytes(packet[:2])
     start = end + 2
@@ -98,9 +127,4 @@ def _plain_message(command: int, packet: bytearray, protocol: int) -> paho.MQTTM
         start += 1
     if end == 2 or start > len(packet) or (start > end + 2 and packet[start - 1]):
         return None
-    message = paho.MQTTMessage(int.from_bytes(packet[end : end + 2]), bytes(packet[2:end]))
-    message.qos = 1
-    message.dup, message.retain = bool(command & _DUPLICATE), bool(command & _RETAINED)
-    message.payload = bytes(memoryview(packet)[start:])
-    message.timestamp = time.monotonic()
-    return message
+    return bytes(packet[2:end]), int.from_bytes(packet[end : end + 2]), bytes(packet[start:])

@@ -51,7 +51,7 @@ def make_client(
     context: ssl.SSLContext | None,
     will: LastWill | None,
     manual_ack: bool = False,
-) -> paho.Client:
+) -> LeanClient:
     """Makes a paho client that is not connected yet.
 
     Args:

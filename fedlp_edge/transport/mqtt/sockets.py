@@ -11,6 +11,11 @@ from fedlp_edge.transport.mqtt.websocket import WebSocket
 AnySocket = socket.socket | WebSocket
 
 
+def unread(wire: AnySocket) -> bool:
+    """Returns whether bytes wait that were read from the network already, which a selector does not see."""
+    return isinstance(wire, ssl.SSLSocket | WebSocket) and wire.pending() > 0
+
+
 def open_socket(address: BrokerAddress, context: ssl.SSLContext | None, timeout: float) -> AnySocket:
     """Opens a blocking connection, with this timeout in seconds, on which MQTT can begin.
 

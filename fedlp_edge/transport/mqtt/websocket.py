@@ -79,26 +79,27 @@ class WebSocket:
         self._raw += rest
         self._unpack()
 
-    def recv(self, size: int) -> bytes:
-        """Returns up to ``size`` payload bytes of the frames; empty at the end of the connection.
+    def recv_into(self, room: memoryview) -> int:
+        """Writes payload bytes of the frames into ``room``; returns their number, 0 at the end of the connection.
 
         Raises:
             BlockingIOError: No byte has arrived yet.
         """
         while not self._payload:
             if self._closed:
-                return b""
+                return 0
             data = self._wire.recv(_READ_BYTES)
             if not data:
-                return b""
+                return 0
             self._raw += data
             self._unpack()
             self._answer_pings()
             if not self._payload and not self._closed:
                 raise BlockingIOError
-        taken = bytes(self._payload[:size])
-        del self._payload[:size]
-        return taken
+        count = min(len(room), len(self._payload))
+        room[:count] = self._payload[:count]
+        del self._payload[:count]
+        return count
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Sends all bytes as one frame; returns their number.
