@@ -119,7 +119,8 @@ def main() -> None:
     # Settings are chosen on one study and then taken to the others, on which nobody can have chosen them.
     tuned = study is FASHION_MNIST and not arguments.untuned
     tuning = [cell.name for cell in trials(schemes)] if tuned else []
-    deciding = wanted_cells(arguments, study, schemes, {})
+    chosen = {} if arguments.untuned else chosen_settings({**read_kept(FASHION_MNIST), **store.done})
+    deciding = wanted_cells(arguments, study, schemes, chosen)
     missing = [name for name in (*tuning, *deciding) if name not in store.done]
     print(expected(missing, [*read_kept(study).values(), *store.done.values()], arguments.workers), flush=True)
     if arguments.estimate:
@@ -128,7 +129,7 @@ def main() -> None:
         study.prepare()
     fill(store, [name for name in tuning if name not in store.done][: arguments.first], study, arguments.workers)
     # Which settings the deciding cells have is known now.
-    chosen = chosen_settings(store.done) if tuned else {}
+    chosen = chosen_settings(store.done) if tuned else chosen
     missing = [name for name in wanted_cells(arguments, study, schemes, chosen) if name not in store.done]
     fill(store, missing[: arguments.first], study, arguments.workers)
     partial = (arguments.first, arguments.schemes, arguments.partitions) != (None, None, None)

@@ -62,6 +62,9 @@ before a run, where those behind a compression are not."""
 TRICKS = RECIPES["fedlp-plus"]
 """Settings of which every scheme gets those that have nothing to do with which part of a model a device trains."""
 
+LEARNING_FROM_ALL: Document = {"distillation": 0.3, "distillation_teacher": "ensemble"}
+"""What ``fedlp-exits`` minimises besides, in place of DepthFL's distillation: its exits learn from the mean of all."""
+
 DYNAMIC, DYNAMIC_LARGE = "depthfl-feddyn", "depthfl-large-feddyn"
 """DepthFL with FedDyn's dynamic regularisation, of ``benchmarks/rivals/dynamic_regularisation.py``, as its authors have
 it; and with large heads besides."""
@@ -263,7 +266,7 @@ def cells(
                 yield cell
                 if condition == "tricks" and study.equal_memory and scheme not in NOT_IN_MEMORY:
                     yield replace(cell, memory=True)
-                if condition == "tricks" and partition == study.partitions[0]:
+                if condition in WITH_TRICKS and partition == study.partitions[0]:
                     numbers = {(chosen or {}).get((scheme, mix, budget), 0) for budget in BUDGETS}
                     yield from (replace(cell, setting=number) for number in sorted(numbers - {0}))
 
@@ -308,7 +311,7 @@ def experiment(cell: Cell, study: Study, rounds: int, planned: int | None = None
     }
     objective = document["training"]["objective"]
     if cell.scheme == "fedlp-exits":
-        objective["distillation"] = 0.0
+        objective |= LEARNING_FROM_ALL
     elif cell.scheme in DISTILLING:
         objective["distillation_rampup"] = round(WARM_UP * (planned or rounds))
     if cell.condition != "plain":

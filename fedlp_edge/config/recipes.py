@@ -66,7 +66,9 @@ RECIPES: Mapping[RecipeName, Mapping[str, Mapping[str, Any]]] = MappingProxyType
         # Ours: every depth has a shared head that is small on the link and in memory, and all devices teach the first.
         "fedlp-exits": {
             "model": {"head_mode": "shared", "exits": "all", "exit_heads": "max-pooled"},
-            "training": {"objective": {"logit_adjustment": 1.0}},
+            "training": {
+                "objective": {"logit_adjustment": 1.0, "distillation": 0.3, "distillation_teacher": "ensemble"}
+            },
             "scheme": {"depth": "auto", "lpr": 1.0},
             "update": {"encoding": "int8", "broadcast": "int8"},
             "server": {"optimizer": "momentum", "momentum": 0.8, "lr": 0.3, "ema": 0.9},

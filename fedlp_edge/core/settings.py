@@ -32,6 +32,7 @@ UnitId = Annotated[str, msgspec.Meta(pattern=r"^[LH][1-9][0-9]{0,3}\Z")]
 ComputeMode = Literal["float32", "float32-channels-last", "bfloat16", "bfloat16-channels-last"]
 """How a processor computes; weights are float32 in all of them."""
 Balance = Literal["none", "weights", "sampling"]
+DistillationTeacher = Literal["exits", "ensemble"]
 LocalOptimizer = Literal["sgd", "adam", "adamw"]
 Technique = Literal["allocation", "accumulation", "checkpointing"]
 UPDATE_ENCODINGS: Final = ("none", "fp16", "int8", "none+zstd", "fp16+zstd", "int8+zstd", "int4+zstd", "int2+zstd")
@@ -223,12 +224,14 @@ def _check_columns(model: ModelSettings) -> None:
 class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a device minimises beside the cross entropy of its exits; everything is off by default.
 
-    ``fedlp_edge/learning/objectives`` has the formulas.
+    ``fedlp_edge/learning/training/objectives`` has the formulas.
 
     Attributes:
         logit_adjustment: Tau, the factor on the log of the device's own class frequencies.
         proximal: Mu, which pulls the weights towards those at the start of the round (FedProx).
         distillation: Factor on what the exits learn from each other; needs ``[model] exits = "all"``.
+        distillation_teacher: ``exits`` if an exit learns from every other exit (DepthFL), ``ensemble`` if it learns
+            from the mean of the logits of all exits.
         distillation_temperature: Temperature that softens the logits of the teacher.
         distillation_rampup: First rounds, in which the factor of the distillation rises to its full size (DepthFL).
         mask_absent: Whether the cross entropy leaves out classes that the device lacks (HeteroFL).
@@ -237,6 +240,7 @@ class ObjectiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     logit_adjustment: NotNegative = 0.0
     proximal: NotNegative = 0.0
     distillation: NotNegative = 0.0
+    distillation_teacher: DistillationTeacher = "exits"
     distillation_temperature: Positive = 1.0
     distillation_rampup: Annotated[int, msgspec.Meta(ge=0)] = 0
     mask_absent: bool = False

@@ -104,6 +104,17 @@ def test_distillation_with_factor_one_is_the_objective_of_depthfl_divided_by_the
     assert loss(ObjectiveSettings(distillation=1.0), model).item() == pytest.approx(depthfl / 2, rel=1e-5)
 
 
+def test_distillation_from_the_ensemble_is_what_the_settings_ask_for() -> None:
+    p, q = [0.75, 0.25], [0.4, 0.6]
+    model = two_exits(Says(*map(math.log, p)), Says(*map(math.log, q)))
+    cross_entropies = [-math.log(distribution[y]) for distribution in (p, q) for y in (0, 1)]
+    roots = [math.sqrt(a * b) for a, b in zip(p, q, strict=True)]  # of the mean of the logits, not yet normalised
+    mean = [root / sum(roots) for root in roots]
+    expected = sum(cross_entropies) / 4 + (kl(mean, p) + kl(mean, q)) / 2
+    settings = ObjectiveSettings(distillation=1.0, distillation_teacher="ensemble")
+    assert loss(settings, model).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_mask_takes_absent_classes_out_of_the_cross_entropy() -> None:
     model = Says(2.0, 1.0, 5.0)
     value = loss(ObjectiveSettings(mask_absent=True), model)
