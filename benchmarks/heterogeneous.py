@@ -119,8 +119,7 @@ def main() -> None:
     # Settings are chosen on one study and then taken to the others, on which nobody can have chosen them.
     tuned = study is FASHION_MNIST and not arguments.untuned
     tuning = [cell.name for cell in trials(schemes)] if tuned else []
-    chosen = {} if arguments.untuned else chosen_settings({**read_kept(FASHION_MNIST), **store.done})
-    deciding = wanted_cells(arguments, study, schemes, chosen)
+    deciding = wanted_cells(arguments, study, schemes, {} if arguments.untuned else best_settings(store, study))
     missing = [name for name in (*tuning, *deciding) if name not in store.done]
     print(expected(missing, [*read_kept(study).values(), *store.done.values()], arguments.workers), flush=True)
     if arguments.estimate:
@@ -129,7 +128,7 @@ def main() -> None:
         study.prepare()
     fill(store, [name for name in tuning if name not in store.done][: arguments.first], study, arguments.workers)
     # Which settings the deciding cells have is known now.
-    chosen = chosen_settings(store.done) if tuned else chosen
+    chosen = {} if arguments.untuned else best_settings(store, study)
     missing = [name for name in wanted_cells(arguments, study, schemes, chosen) if name not in store.done]
     fill(store, missing[: arguments.first], study, arguments.workers)
     partial = (arguments.first, arguments.schemes, arguments.partitions) != (None, None, None)
@@ -161,6 +160,13 @@ def quick(store: CellStore, workers: int, pictures: Path) -> str:
     report.draw(pictures)
     drawn = "Pictures: " + ", ".join(str(path) for path in sorted(pictures.glob("schemes-*.png")))
     return "\n\n".join([report.tables(), report.differences(), report.depths(), drawn])
+
+
+def best_settings(store: CellStore, study: Study) -> dict[Place, int]:
+    """Numbers of the settings that were best in the trials, which are made on Fashion-MNIST for all studies."""
+    if not study.tuned:
+        return {}
+    return chosen_settings(store.done if study is FASHION_MNIST else read_kept(FASHION_MNIST))
 
 
 def wanted_cells(
@@ -255,7 +261,7 @@ def blueprint_of(wanted: Experiment) -> Blueprint:
 
 def write_page(store: CellStore, study: Study) -> None:
     """Tables, pictures and the cells they come from."""
-    report = Report(store.done, study)
+    report = Report(store.done, study, best_settings(store, study))
     report.draw(IMAGES)
     replace_section(PAGE, study.name, report.text())
     write_cells(kept(study), store.done)

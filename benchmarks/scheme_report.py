@@ -27,9 +27,11 @@ from benchmarks.scheme_cells import (
     SCHEMES,
     UNREACHABLE,
     WITH_FEDDYN,
+    WITH_TRICKS,
     Cell,
     Condition,
     Equality,
+    Place,
     chosen_settings,
     experiment,
     parse_cell,
@@ -40,17 +42,20 @@ from benchmarks.scheme_memory import largest_that_fits, peaks_of, tier_memory
 from benchmarks.studies import SKEWED, Study
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 
-TUNED: Literal["tuned"] = "tuned"
-"""Every trick, with the setting that was best in the scheme's trials on validation samples."""
+Tuned = Literal["tuned", "tuned+int8"]
 
-Column = Condition | Literal["tuned"]
+TUNED: Mapping[Condition, Tuned] = {"tricks": "tuned", "tricks+int8": "tuned+int8"}
+"""Columns with every trick and the setting that was best in the scheme's trials on validation samples."""
+
+Column = Condition | Tuned
 
 COLUMN_TITLES: Mapping[Column, str] = {
     "plain": "as published",
     "adjusted": "+ logit adjustment",
     "tricks": "+ every trick",
-    TUNED: "+ best of 4 settings",
+    "tuned": "+ best of 4 settings",
     "tricks+int8": "+ `int8` broadcast",
+    "tuned+int8": "+ best of 4 settings, `int8`",
 }
 EQUALITY_TITLES: Mapping[Equality, str] = {
     "bytes": "equal bytes",
@@ -125,12 +130,13 @@ class Report:
     Args:
         done: finished cells by name; those with settings that were not the best of their scheme are left out.
         study: that they are of.
+        chosen: numbers of the best settings, where another study's trials said so; None for those of these cells.
     """
 
-    def __init__(self, done: Mapping[str, Result], study: Study) -> None:
+    def __init__(self, done: Mapping[str, Result], study: Study, chosen: Mapping[Place, int] | None = None) -> None:
         self._study = study
         self._skewed = study.partitions[0]
-        self.chosen = chosen_settings(done)
+        self.chosen = chosen_settings(done) if chosen is None else chosen
         self._results: dict[Group, dict[int, Result]] = {}
         for name, found in sorted(done.items()):
             cell = parse_cell(name)
@@ -148,8 +154,8 @@ class Report:
             return []
         columns: list[Column] = [cell.condition] if not cell.setting else []
         best = self.chosen.get((cell.scheme, cell.mix, equality))
-        if cell.condition == "tricks" and cell.partition == self._skewed and cell.setting == best:
-            columns.append(TUNED)
+        if cell.condition in TUNED and cell.partition == self._skewed and cell.setting == best:
+            columns.append(TUNED[cell.condition])
         return columns
 
     def text(self) -> str:
@@ -211,10 +217,12 @@ class Report:
             "the 95 per cent interval of Student's t. Ahead or behind is who is so with the whole interval, against "
             "the rival with every trick; with one seed there is no interval."
         )
-        if TUNED in self._columns:
-            note += f" Under *{COLUMN_TITLES[TUNED]}* both have the best of theirs, and that decides where it is there."
-        if "tricks+int8" in self._columns:
-            note += " Under *+ `int8` broadcast* ours has it, too."
+        if "tuned" in self._columns:
+            note += (
+                f" Under *{COLUMN_TITLES['tuned']}* both have the best of theirs, and that decides where it is there."
+            )
+        if "tricks+int8" in self._columns or "tuned+int8" in self._columns:
+            note += " Where a rival broadcasts as `int8`, ours does, too."
         titles = [COLUMN_TITLES[column] for column in self._columns]
         return note + "\n\n" + markdown_table(["data", "at", "ours", "rival", *titles, "ours is"], rows, left=4)
 
@@ -223,12 +231,12 @@ class Report:
         shown = []
         verdict = MISSING
         for column in self._columns:
-            ours_has: Column = column if column in (TUNED, "tricks+int8") else "tricks"
+            ours_has: Column = column if column in (*TUNED.values(), *WITH_TRICKS) else "tricks"
             ours = self.groups.get((ours_has, scheme, mix, partition, equality))
             theirs = self.groups.get((column, rival, mix, partition, equality))
             difference = PairedDifference.of(ours.values, theirs.values) if ours and theirs else None
             shown.append(MISSING if difference is None else difference.shown())
-            if column in ("tricks", TUNED) and difference is not None:
+            if column in ("tricks", "tuned") and difference is not None:
                 verdict = difference.verdict()
         return [*shown, verdict] if set(shown) != {MISSING} else []
 

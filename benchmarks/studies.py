@@ -27,6 +27,7 @@ class Study(Size):
             than the model's depths.
         left_out: schemes that are not compared on it.
         equal_memory: whether there are cells of equal memory.
+        tuned: whether the settings that were best on validation samples of Fashion-MNIST are compared, too.
         prepare: makes the data, if they are no public data set that the library reads.
         validation: data set whose test split are training samples of the study, and whose training split are the
             others; empty for that of ``benchmarks/validation_split.py``.
@@ -41,6 +42,7 @@ class Study(Size):
     wide_levels: tuple[float, ...] = (0.5, 0.625, 0.75, 0.8125, 1.0)
     left_out: frozenset[str] = frozenset()
     equal_memory: bool = True
+    tuned: bool = True
     prepare: Callable[[], object] | None = None
     validation: str = ""
 
@@ -136,6 +138,7 @@ ACTIVITY = StudyOfPersons(
     wide_levels=(0.125, 0.25, 0.5, 0.6875, 1.0),
     left_out=PICTURES_ALONE | {"reefl"},
     equal_memory=False,
+    tuned=False,
     prepare=activity_data.prepare,
     persons=tuple(map(str, range(1, 11))),
 )
@@ -156,6 +159,7 @@ TEXT = Study(
     partitions=(SKEWED,),
     left_out=PICTURES_ALONE | {"heterofl-wide"},
     equal_memory=False,
+    tuned=False,
     prepare=text_data.prepare,
 )
 """Languages of short texts, with a transformer and the settings that were found on Fashion-MNIST. HeteroFL and those

@@ -42,7 +42,7 @@ from benchmarks.scheme_cells import (
 )
 from benchmarks.scheme_memory import largest_that_fits, memory_shares
 from benchmarks.scheme_report import Report
-from benchmarks.studies import FASHION_MNIST, QUICK, STUDIES, TEXT, Study, StudyOfPersons
+from benchmarks.studies import CIFAR10, FASHION_MNIST, QUICK, STUDIES, TEXT, Study, StudyOfPersons
 from benchmarks.validation_split import digits
 from fedlp_edge.config.recipes import with_recipe
 from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings
@@ -75,7 +75,7 @@ def test_names_every_cell_once() -> None:
     assert [parse_cell(name) for name in names] == wanted
     assert "tricks/depthfl/u/mixed:0.95/1/setting-2/validation" in names
     assert [name for name in names if "setting" in name and "validation" not in name] == [
-        f"tricks/depthfl/u/mixed:0.95/{seed}/setting-3" for seed in (1, 2)
+        f"{condition}/depthfl/u/mixed:0.95/{seed}/setting-3" for seed in (1, 2) for condition in WITH_TRICKS
     ]
     assert not any(cell.seed == 2 and cell.condition not in WITH_TRICKS for cell in wanted)
 
@@ -380,6 +380,21 @@ def test_what_was_best_in_the_trials_has_a_column_of_its_own() -> None:
     row = "| `fedlp-plus` | FIARSE | … | … | +0.0 [+0.0, +0.0] | +5.0 [+5.0, +5.0] | ahead |"
     assert row in report.differences()
     assert "| **FedLP-Hetero** | u | the server adds the mean | the server adds the mean |" in report.settings()
+
+
+def test_the_best_setting_of_one_study_is_shown_on_another_and_with_int8() -> None:
+    done = {f"tricks/fedlp-exits/u/mixed:0.95/{seed}": finished(0.7) for seed in (1, 2)}
+    done |= {f"tricks/fedlp-exits/u/mixed:0.95/{seed}/setting-1": finished(0.75) for seed in (1, 2)}
+    done |= {f"tricks+int8/fedlp-exits/u/mixed:0.95/{seed}/setting-1": finished(0.8, rounds=25) for seed in (1, 2)}
+    done |= {f"tricks+int8/heterofl-wide/u/mixed:0.95/{seed}": finished(0.7) for seed in (1, 2)}
+    chosen = {(scheme, "u", "bytes"): setting for scheme, setting in (("fedlp-exits", 1), ("heterofl-wide", 0))}
+    report = Report(done, CIFAR10, chosen)
+    assert "| **FedLP with exits** | 10 | 70.0 ± 0.0 (2) | 10 | 75.0 ± 0.0 (2) |  | … | 25 | 80.0 ± 0.0 (2) |" in (
+        report.tables()
+    )
+    assert "| `fedlp-exits` | HeteroFL, wide levels | … | … | … | … | … | +10.0 [+10.0, +10.0] | … |" in (
+        report.differences()
+    )
 
 
 def test_the_quick_form_says_what_it_costs_and_draws_a_picture_for_each_equality(

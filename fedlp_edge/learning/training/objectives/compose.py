@@ -4,9 +4,10 @@ A device that holds the exits 1 to d minimises the mean over its exits of
 
     CE(logits_i + tau log prior, y)  +  lambda / (d - 1) * sum_{j != i} T^2 KL(p_j || p_i)
 
-(or ``lambda T^2 KL(p || p_i)`` with p of the mean of all exits) plus ``mu / 2 ||w - w_0||^2``; each term has its own module. The mean over the exits, where DepthFL takes the sum, keeps
-the size of a train step equal at all depths. With one exit and no further term this is the plain cross entropy. CE may
-be smoothed (Szegedy et al., arXiv 1512.00567, section 7) and weighed by class.
+plus ``mu / 2 ||w - w_0||^2``; each term has its own module. Where the ensemble of exits is the teacher, the middle term
+is ``lambda T^2 KL(p || p_i)`` with p of the mean of their logits. The mean over the exits, where DepthFL takes the sum,
+keeps the size of a train step equal at all depths. With one exit and no further term this is the plain cross entropy.
+CE may be smoothed (Szegedy et al., arXiv 1512.00567, section 7) and weighed by class.
 """
 
 from __future__ import annotations
