@@ -302,8 +302,9 @@ class Report:
                     rows.append([f"{TITLES[scheme]}, depths {mix}", *shown])
         note = (
             "With every trick. Global test set: exits (or widths) that can be judged, shallow to deep. Tiers: devices "
-            "by the depth that they train, each with the exit of its depth on the test set weighted by its own "
-            f"classes. {PARTITION_TITLES[self._skewed].capitalize()}, last round of the longer run."
+            "by the depth that they train, each with what a model of its depth answers on the test set weighted by its "
+            "own classes: of FedLP with exits the mean of the exits up to it, of the others as they were computed the "
+            f"exit or width of it. {PARTITION_TITLES[self._skewed].capitalize()}, last round of the longer run."
         )
         return note + "\n\n" + markdown_table(["scheme", "exits", "tiers"], rows, left=3)
 
