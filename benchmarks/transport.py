@@ -37,6 +37,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 120.0
 MOST_APART = 0.2
 """Share by which the floors before and after a fleet may differ; a machine that is less steady allows no judgement."""
+
+NOTHING = 0.05
+"""Share of a fleet's round that no judgement depends on: with a small model plain TCP takes two milliseconds, which may
+well be one or three, where a round takes seventy."""
 FLOOR_ROUNDS = 5
 
 CONFIG = """
@@ -269,7 +273,8 @@ def judged(seconds: float, cpu: float, floors: Mapping[str, Sequence[Floor]]) ->
         said[f"{kind}_floor_s"] = round(statistics.median(every), 4)
         said[f"{kind}_floor_cpu_s"] = [round(one.cpu_s, 4) for one in measured]
         said[f"{kind}_floors_s"] = [round(median, 4) for median in medians]
-        apart = max(apart, max(medians) / min(medians) - 1)
+        if max(medians) - min(medians) > NOTHING * seconds:
+            apart = max(apart, max(medians) / min(medians) - 1)
     if floors.get("mqtt"):
         bare = statistics.fmean(one.cpu_s for one in floors["mqtt"])
         said["cpu_ratio_to_mqtt_floor"] = round(cpu / bare, 3)

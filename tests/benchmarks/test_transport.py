@@ -23,6 +23,12 @@ def test_refuses_to_judge_seconds_when_the_floors_differ_by_more_than_a_fifth() 
     assert said["cpu_ratio_to_mqtt_floor"] == 1.2
 
 
+def test_judges_where_the_floors_differ_by_next_to_nothing_of_a_round() -> None:
+    said = judged(3.0, 1.2, floors((0.1, 0.2)))
+    assert said["ratio_to_mqtt_floor"] == 1.5
+    assert "not_judged" in judged(3.0, 1.2, floors((0.1, 0.3)))
+
+
 def test_judges_nothing_without_floors() -> None:
     assert judged(3.0, 1.2, {"tcp": [], "mqtt": []}) == {}
 
