@@ -59,7 +59,7 @@ def test_limit_keeps_a_seeded_choice() -> None:
 def test_check_fits_names_shape_and_labels() -> None:
     data = load_data("digits#limit=100")
     data.check_fits((1, 8, 8), 10)
-    with pytest.raises(DataError, match="samples are 1x8x8 but the model takes 3x32x32"):
+    with pytest.raises(DataError, match="samples have shape 1x8x8 but the model takes 3x32x32"):
         data.check_fits((3, 32, 32), 10)
     with pytest.raises(DataError, match="labels go up to 9 but the model has 5 classes"):
         data.check_fits((1, 8, 8), 5)
