@@ -22,6 +22,7 @@ from fedlp_edge.core.planning.prediction import ON_CUDA
 from fedlp_edge.probe.cgroup_limits import CgroupLimits, read_limits
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.probe.throttling import is_throttled
+from fedlp_edge.system.cores import usable_cores
 from fedlp_edge.system.memory import system_memory
 from fedlp_edge.worker.jobs import DeviceMeasurement
 
@@ -84,7 +85,7 @@ def probe_host(root: Path = Path("/")) -> Host:
         architecture=platform.machine(),
         memory_available=available,
         memory_total=total,
-        cores=float(len(os.sched_getaffinity(0))),
+        cores=float(usable_cores()),
         battery_percent=None if battery is None else max(0.0, float(battery.percent)),
         on_battery=None if battery is None or battery.power_plugged is None else not battery.power_plugged,
         temperature_celsius=hottest(_sensor("sensors_temperatures")),

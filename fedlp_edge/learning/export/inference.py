@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from fedlp_edge.learning.export.metadata import EXIT, INPUT, OUTPUT, OnnxMetadat
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.export.score_histogram import softmax
 from fedlp_edge.learning.foreign_code import error_line
+from fedlp_edge.system.cores import usable_cores
 
 _INSTALL = 'pip install "fedlp-edge[inference]"'
 _ASPECT_TOLERANCE = 0.02  # relative change of the aspect ratio from which a warning is given
@@ -104,7 +104,7 @@ class Classifier:
         options = onnxruntime.SessionOptions()
         # Left to itself, onnxruntime binds threads to cores of the whole machine, which a container may not use: older
         # ones do not load the model then, newer ones fill the log.
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = 4
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -49,16 +49,12 @@ from fedlp_edge.simulation.engines.jobs import (
 from fedlp_edge.simulation.engines.recovery import death, ended
 from fedlp_edge.simulation.shared_memory import Layout, SharedArrays, layout_of
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
+from fedlp_edge.system.cores import usable_cores
 from fedlp_edge.system.lifecycle import block_interrupts
 
 STOP_SECONDS = 5.0
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-def usable_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LocalEngine:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.simulation.engines.base import QueuedJob, collect_sums, run_jobs
 from fedlp_edge.simulation.engines.jobs import DeviceTrained, TrainDevice
-from fedlp_edge.simulation.engines.local import LocalEngine, usable_cores
+from fedlp_edge.simulation.engines.local import LocalEngine
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 from tests.simulation.in_process import SAMPLES, SETUP
 from tests.two_layers import LAYERS, ONE_STEP, VALUES
@@ -54,14 +52,3 @@ def test_goes_on_after_an_experiment_whose_data_do_not_fit(engine: LocalEngine) 
     with pytest.raises(DataError, match="the samples have shape 3 but the model takes 1"):
         engine.open(SETUP, wide, ASSIGNMENT)
     assert engine.open(SETUP, simulation_data(), ASSIGNMENT).blueprint.full_depth == 2
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no processor affinity")
-def test_counts_the_cores_that_this_process_may_use() -> None:
-    allowed = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert usable_cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
-    assert usable_cores() == len(allowed)
