@@ -220,14 +220,12 @@ class ExitSummation:
         x, y = torch.cat([x for _, _, x in self._waiting]), torch.cat([y for _, y, _ in self._waiting])
         outputs = [torch.cat(exits) for exits in zip(*(exits for exits, _, _ in self._waiting), strict=True)]
         self._waiting = []
-        total: Tensor | None = None
-        for number, (depth, of_exit) in enumerate(zip(self._heads, outputs, strict=True), start=1):
-            total = of_exit if total is None else total + of_exit
+        for depth, of_exit, mean in zip(self._heads, outputs, answers_of(outputs, "mean"), strict=True):
             if depth not in self._exits:
                 continue
             alone = self._task.sums(of_exit, y, x)
             _accumulate(self._exits[depth], alone)
-            _accumulate(self._ensembles[depth], alone if number == 1 else self._task.sums(total / number, y, x))
+            _accumulate(self._ensembles[depth], alone if depth == self._heads[0] else self._task.sums(mean, y, x))
 
 
 @torch.no_grad()
