@@ -24,7 +24,7 @@ import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -119,8 +119,7 @@ def main() -> None:
     # Settings are chosen on one study and then taken to the others, on which nobody can have chosen them.
     tuned = study is FASHION_MNIST and not arguments.untuned
     tuning = [cell.name for cell in trials(schemes)] if tuned else []
-    deciding = wanted_cells(arguments, study, schemes, {} if arguments.untuned else best_settings(store, study))
-    missing = [name for name in (*tuning, *deciding) if name not in store.done]
+    missing = [name for name in tuning if name not in store.done] + missing_cells(arguments, study, schemes, store)
     print(expected(missing, [*read_kept(study).values(), *store.done.values()], arguments.workers), flush=True)
     if arguments.estimate:
         return
@@ -128,8 +127,7 @@ def main() -> None:
         study.prepare()
     fill(store, [name for name in tuning if name not in store.done][: arguments.first], study, arguments.workers)
     # Which settings the deciding cells have is known now.
-    chosen = {} if arguments.untuned else best_settings(store, study)
-    missing = [name for name in wanted_cells(arguments, study, schemes, chosen) if name not in store.done]
+    missing = missing_cells(arguments, study, schemes, store)
     fill(store, missing[: arguments.first], study, arguments.workers)
     partial = (arguments.first, arguments.schemes, arguments.partitions) != (None, None, None)
     if not partial and (arguments.conditions, arguments.equalities) == (list(CONDITIONS), list(EQUALITIES)):
@@ -169,16 +167,16 @@ def best_settings(store: CellStore, study: Study) -> dict[Place, int]:
     return chosen_settings(store.done if study is FASHION_MNIST else read_kept(FASHION_MNIST))
 
 
-def wanted_cells(
-    arguments: argparse.Namespace, study: Study, schemes: Sequence[str], chosen: Mapping[Place, int]
-) -> list[str]:
-    """Names of the cells of the test split that the command line asks for."""
+def missing_cells(arguments: argparse.Namespace, study: Study, schemes: Sequence[str], store: CellStore) -> list[str]:
+    """Names of the cells of the test split that the command line asks for and that are not finished."""
+    chosen = {} if arguments.untuned else best_settings(store, study)
     return [
         cell.name
         for cell in cells(arguments.seeds, arguments.published_seeds, schemes, chosen, study)
         if cell.condition in arguments.conditions
         and (arguments.partitions is None or cell.partition in arguments.partitions)
         and set(cell.equalities) & set(arguments.equalities)
+        and cell.name not in store.done
     ]
 
 

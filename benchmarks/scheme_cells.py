@@ -62,7 +62,9 @@ before a run, where those behind a compression are not."""
 TRICKS = RECIPES["fedlp-plus"]
 """Settings of which every scheme gets those that have nothing to do with which part of a model a device trains."""
 
-LEARNING_FROM_ALL: Document = {"distillation": 0.3, "distillation_teacher": "ensemble"}
+LEARNING_FROM_ALL: Document = {
+    key: RECIPES["fedlp-exits"]["training"]["objective"][key] for key in ("distillation", "distillation_teacher")
+}
 """What ``fedlp-exits`` minimises besides, in place of DepthFL's distillation: its exits learn from the mean of all."""
 
 DYNAMIC, DYNAMIC_LARGE = "depthfl-feddyn", "depthfl-large-feddyn"
