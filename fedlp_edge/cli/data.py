@@ -64,7 +64,8 @@ def _found_table(found: FoundData) -> Table:
     table.add_row("samples", f"{found.samples:,}, {'in memory' if found.in_memory else 'read when they are needed'}")
     table.add_row("shape", "x".join(map(str, found.shape)))
     if found.features:
-        table.add_row("features", Text(", ".join(found.features)))
+        more = f" and {len(found.features) - _MAX_ROWS:,} more" if len(found.features) > _MAX_ROWS else ""
+        table.add_row("features", Text(", ".join(found.features[:_MAX_ROWS]) + more))
     for entry in found.feature_ranges[:_MAX_ROWS]:
         table.add_row(Text(f"feature {entry.name}"), _range(entry))
     if len(found.feature_ranges) > _MAX_ROWS:

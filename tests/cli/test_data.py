@@ -40,6 +40,15 @@ def test_without_devices_says_what_the_data_hold(fedlp: Run, tmp_path: Path) -> 
     assert (found["samples"], found["shape"]) == (7, [1, 8, 8])
 
 
+def test_names_a_few_features_of_a_wide_table(fedlp: Run, tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_text(",".join(f"f{number}" for number in range(3000)) + "\n" + ",".join(["1"] * 3000) + "\n")
+    done = fedlp("data", f"csv:{path}")
+    assert done.returncode == 0, done.stderr
+    assert " ".join(done.stdout.split()).count("f19 and 2,980 more") == 1
+    assert len(done.stdout) < 3000
+
+
 def test_says_what_is_wrong_in_one_line(fedlp: Run, tmp_path: Path) -> None:
     for arguments, reason in (
         (("digits", "--partition", "zipf"), "partition 'zipf' is unknown"),

@@ -61,11 +61,8 @@ def test_compressed_tables_count_and_copies_of_notebooks_do_not(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (
-            "# made by a logger\na,b,y\n1,2,x\n",
-            "t.csv:1: there is no column 'y', but line 2 names it: remove the lines",
-        ),
-        ("a,b,y\nmm,kg,\n1,2,x\n3,4,x\n5,6,z\n", "t.csv:2: column 'a' holds 'mm', not a number"),
+        ("made by a logger\na,b,y\n1,2,x\n", "t.csv:1: there is no column 'y', but line 2 names it: remove the lines"),
+        ("a,b,y\nmm,2,x\n1,2,x\n3,4,x\n5,6,z\n", "t.csv:2: column 'a' holds 'mm', not a number"),
         ("a b y\n1 2 x\n", "fields are separated by a comma, semicolon, tab or |, not by blanks"),
         ('a,y\n1,x\n2,"z\n3,x\n', "t.csv:3: a quote is opened and never closed"),
     ],
@@ -76,6 +73,57 @@ def test_what_stands_above_or_between_is_named_with_its_line(tmp_path: Path, tex
         loaded(tmp_path / "t.csv")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+INFLUX = (
+    "#group,false,false,true,false\n#datatype,string,long,dateTime:RFC3339,double\n#default,_result,,,\n"
+    ",result,table,_time,_value\n,,0,2024-01-01T00:00:00Z,1.5\n,,0,2024-01-01T00:01:00Z,2.5\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "values", "remarks"),
+    [
+        (INFLUX, "features=_value&time=_time", [[1.5], [2.5]], ""),  # an export of InfluxDB
+        ("# station 7\n# Köln\n\na,b,y\n1,2,x\n3,4,z\n", "target=y", [[1, 2], [3, 4]], ""),
+        ("# of NumPy\n# a,b,y\n1,2,x\n3,4,z\n", "target=y&features=b", [[2], [4]], ""),
+        (  # a logger that was started twice, or two files that were joined
+            "a,b,y\n1,2,x\n\ufeffa,b,y\n3,4,z\n",
+            "target=y",
+            [[1, 2], [3, 4]],
+            "left out: 1 line with the names of the columns once more",
+        ),
+        (
+            "t;a;b;y\n2;3,5;1.234,5;z\nt;a;b;y\n1;1,5;2;x\n",
+            "target=y&time=t&features=a,b",
+            [[1.5, 2], [3.5, 1234.5]],
+            "left out: 1 line with the names of the columns once more",
+        ),
+        (  # a data logger of Campbell Scientific, without its first line
+            '"a","b","y"\n"Volts","Deg C",""\n"Min","Avg",""\n1,2,"x"\n3,"NAN","x"\n5,6,"z"\n',
+            "target=y",
+            [[1, 2], [5, 6]],
+            "left out: the units below the names of the columns, 1 row with gaps (the first is {path}:5, column 'b')",
+        ),
+    ],
+)
+def test_lines_of_loggers_that_are_no_rows_are_left_out(
+    tmp_path: Path, text: str, options: str, values: list[list[float]], remarks: str
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text, encoding="utf-8")
+    data = loaded(path, options)
+    assert rows(data) == values
+    assert data.remarks == remarks.format(path=path)
+
+
+def test_lines_are_counted_with_what_loggers_write_between_them(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("# logger\na,b,y\n1,2,x\na,b,y\n3,4,z\n5,six,z\n")
+    with pytest.raises(DataError, match=r"t\.csv:6: column 'b' holds 'six'"):
+        loaded(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text(",,\n\n,,\n")
+    with pytest.raises(DataError, match=r"t\.csv is empty"):
+        loaded(tmp_path / "t.csv")
 
 
 def test_classes_that_read_as_gaps_are_named(tmp_path: Path) -> None:

@@ -30,6 +30,19 @@ _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
 SWITCHES = {"yes": 1.0, "no": 0.0, "on": 1.0, "off": 0.0, "true": 1.0, "false": 0.0}
 """Words, in lower case, that are 1 and 0 in a column that is named as one of numbers and holds nothing else."""
 
+GAPS = (
+    *("", "-", "?", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NAN", "-NaN", "-nan", "NULL", "null", "None"),
+    *("#N/A", "#N/A N/A", "#NA", "#NV", "#DIV/0!", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
+"""Fields without a value."""
+
+_WORDS_OF_GAPS = ("missing", "unavailable", "unknown", "none", "null", "nil", "na", "nan", "no data", "nodata")
+NO_NUMBERS = (
+    *("--", "---", "n.a.", "N.A.", "#VALUE!", "#REF!", "#NUM!", "#NAME?"),
+    *(written for word in _WORDS_OF_GAPS for written in (word, word.upper(), word.capitalize())),
+)
+"""Words that are gaps in a column of numbers, and may be classes in others."""
+
 _MINUS = "\u2212"  # as typeset text and some locales of spreadsheets have it
 _OTHER_FILES = (
     (b"PK\x03\x04", "is an Excel workbook or another ZIP archive: save the table as CSV"),
@@ -58,6 +71,7 @@ class CsvFormat:
         columns: Names of the columns; an empty name is a column that only a delimiter at the end of the lines makes.
         header_lines: Number of lines before the first row.
         rows: First rows, as text.
+        units: Whether lines of units stand between the names and the first row.
     """
 
     encoding: str
@@ -66,6 +80,7 @@ class CsvFormat:
     columns: tuple[str, ...]
     header_lines: int
     rows: tuple[tuple[str, ...], ...]
+    units: bool = False
 
 
 def find_format(path: Path, encoding: str = "") -> CsvFormat:
@@ -91,21 +106,43 @@ def find_format(path: Path, encoding: str = "") -> CsvFormat:
     announced = re.match(r'\s*"?sep=(.)"?\r?\n', text)
     before = 1 if announced else 0
     text = text[announced.end() :] if announced else text
+    comments, text = _without_comments(text)
+    before += comments
     delimiter = announced[1] if announced else _delimiter(text)
     csv.field_size_limit(_MAX_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    rows, header_lines = [], 0
+    rows: list[tuple[str, ...]] = []
+    ends: list[int] = []  # number of the line on which each row ends
     try:
         for row in reader:
             if row and any(field.strip() for field in row):
                 rows.append(tuple(field.strip() for field in row))
-                header_lines = header_lines or before + reader.line_num
+                ends.append(before + reader.line_num)
             if len(rows) > _SAMPLE_ROWS:
                 break
     except csv.Error as error:
         raise DataError(f"{path}:{before + reader.line_num}: {error}") from None
-    columns = _names(rows, path, header_lines)
-    return CsvFormat(encoding, delimiter, _decimal(rows[1:], delimiter), columns, header_lines, tuple(rows[1:]))
+    if not rows:
+        raise DataError(f"{path} is empty")
+    columns = _names(rows, path, ends[0])
+    units = _lines_of_units(rows)
+    own = tuple(row for row in rows[1 + units :] if not is_header(row, columns))
+    return CsvFormat(encoding, delimiter, _decimal(own, delimiter), columns, ends[units], own, units > 0)
+
+
+def is_header(row: Sequence[str], columns: Sequence[str]) -> bool:
+    """Tells whether a row names the columns once more.
+
+    Loggers write the names at every start, and files that were joined have them in the middle.
+    """
+    return (
+        len(row) == len(columns)
+        and unicodedata.normalize("NFC", row[0].strip().removeprefix("\ufeff")) == columns[0]
+        and all(
+            unicodedata.normalize("NFC", field.strip()) == name
+            for field, name in zip(row[1:], columns[1:], strict=True)
+        )
+    )
 
 
 def is_text(path: Path) -> bool:
@@ -142,7 +179,7 @@ def rows_of(path: Path, form: CsvFormat) -> Iterator[tuple[int, list[str]]]:
         reader = csv.reader(file, delimiter=form.delimiter, skipinitialspace=True)
         try:
             for row in reader:
-                if row:
+                if row and not is_header(row, form.columns):
                     yield form.header_lines + reader.line_num, row
         except csv.Error as error:
             raise DataError(f"{path}:{form.header_lines + reader.line_num}: {error}") from None
@@ -189,6 +226,8 @@ _NUMBER_WITH_UNIT = re.compile(
     r"(?P<behind>[^\W\d_]{1,6}[²³]?(/[^\W\d_]{1,4}[²³]?)?|[%‰°$€£¥₹][CF]?|)"
 )
 _MAX_UNITS = 3
+_MAX_LINES_OF_UNITS = 2
+_MIN_UNITS = 2
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -244,6 +283,50 @@ def _decoded(head: bytes, encoding: str, path: Path) -> str:
     return text.removeprefix("\ufeff")
 
 
+def _without_comments(text: str) -> tuple[int, str]:
+    """Returns the number of comments above the names of the columns, lines that begin with ``#``, and the text below.
+
+    InfluxDB annotates its exports so, and loggers tell who they are. If rows follow the last such line at once, it
+    names the columns itself, as NumPy and some loggers write them, and stays.
+    """
+    lines = list(io.StringIO(text, newline=""))
+    comments = list(itertools.takewhile(lambda line: line.startswith("#") or not line.strip(), lines))
+    written = [number for number, line in enumerate(comments) if line.strip()]
+    below = lines[len(comments) :]
+    if not written or not below:
+        return 0, text
+    delimiter = _delimiter("".join(below))
+    last, first, second = (
+        next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        for line in (comments[written[-1]], *(*below, "")[:2])
+    )
+    are_values = any(field[:1].isdigit() or is_number(field) for field in first if field)
+    names_itself = len(last) == len(first) and (are_values or not any(is_number(field) for field in second if field))
+    count = written[-1] if names_itself else len(comments)
+    return count, "".join(lines[count:])
+
+
+def _lines_of_units(rows: Sequence[tuple[str, ...]]) -> int:
+    """Returns the number of rows below the names that hold units or kinds of values, as data loggers write them.
+
+    No column of numbers holds a number there, and two at least hold a word: a single one may be a mistake.
+    """
+    rest = rows[1 + _MAX_LINES_OF_UNITS :]
+    gaps = frozenset((*GAPS, *NO_NUMBERS))
+    numeric = []
+    for column in range(len(rows[0])):
+        fields = [row[column] for row in rest if column < len(row) and row[column] not in gaps]
+        if fields and all(map(is_number, fields)):
+            numeric.append(column)
+    count = 0
+    for row in rows[1 : 1 + _MAX_LINES_OF_UNITS]:
+        fields = [row[column] for column in numeric if column < len(row) and row[column] not in gaps]
+        if len(fields) < _MIN_UNITS or any(map(is_number, fields)):
+            break
+        count += 1
+    return count
+
+
 def _delimiter(text: str) -> str:
     """Returns the delimiter that cuts most rows into as many fields as the header has, and into most fields."""
     lines = list(itertools.islice((line for line in io.StringIO(text, newline="") if line.strip()), _SAMPLE_ROWS))
@@ -286,7 +369,7 @@ def _are_values(fields: list[str]) -> bool:
     return not all(rising) and (any(rising) or len(rising) == 1)
 
 
-def _decimal(rows: list[tuple[str, ...]], delimiter: str) -> str:
+def _decimal(rows: Sequence[tuple[str, ...]], delimiter: str) -> str:
     """Returns the decimal sign: what stands before other than three digits, or after groups of three, decides."""
     commas = False
     for field in itertools.chain.from_iterable(rows):

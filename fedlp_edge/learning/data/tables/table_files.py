@@ -17,6 +17,8 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import TableOptions
 from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.data.tables.csv_format import (
+    GAPS,
+    NO_NUMBERS,
     SWITCHES,
     CsvFormat,
     find_format,
@@ -39,13 +41,6 @@ SUFFIXES = {"csv": (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz"), "p
 FILE = "file"
 """Name of a group that is the name of the file, unless a column is called so."""
 
-_GAPS = (
-    *("", "-", "?", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None"),
-    *("#N/A", "#N/A N/A", "#NA", "#NV", "#DIV/0!", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
-)
-_NO_NUMBERS = ("--", "---", "n.a.", "N.A.", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "missing", "unavailable", "unknown")
-"""Words that are gaps in a column of numbers, and may be classes in others."""
-
 _CLOCK_TIME = r"\d:\d"
 _TIME_ZONE = r"\d:\d.*?(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)\s*$"
 _EPOCH = (2e8, 5e9)
@@ -59,6 +54,7 @@ _MARKED = 2
 _DOTTED_CLOCK = r"^\s*(\d{1,2})\.(\d{2})(?:\.(\d{2}))?\s*$"
 _SLASHED_DATE = r"^\s*(\d{1,2})[/-](\d{1,2})[/-]\d{2,4}(?!\d)"
 _MONTHS = 12
+_AROUND_NAMES = " \t\ufeff"  # a byte order mark stands where files were joined
 _BEYOND = "\0beyond"  # name of the column beyond those that the header names
 _MAX_SHOWN = 8
 _FEW, _FAR = 20, 1000
@@ -139,6 +135,8 @@ class TableFile:
         encoding: Encoding that was guessed, since the file is no UTF-8; empty if it is certain.
         marks: Numbers that look like marks of gaps, by the column that holds them, so far.
         far: Numbers that are far from all others of their column, by column, so far.
+        headers: Number of lines that name the columns once more, so far.
+        line_of_units: Whether a CSV file has lines of units below the names of its columns.
 
     Raises:
         DataError: The file cannot be read, or lacks a column.
@@ -149,6 +147,8 @@ class TableFile:
         self.gap_words: set[str] = set()
         self.marks: dict[str, float] = {}
         self.far: dict[str, float] = {}
+        self.headers = 0
+        self._headers_of_part = 0
         self._name = name or path.stem
         self._month_first: bool | None = None
         self._zoned: bool | None = None
@@ -183,6 +183,7 @@ class TableFile:
         self.nested = tuple(column for column in left if column in nested)
         self.unnamed = () if self._form is None else _unnamed_columns(self._form)
         self.units = {} if self._form is None else _units(self._form, self.text)
+        self.line_of_units = self._form is not None and self._form.units
 
     def parts(self, features: Sequence[str]) -> Iterator[TablePart]:
         """Yields the rows of the file, part by part.
@@ -210,6 +211,7 @@ class TableFile:
                 time=self._times(self._joined_times(frame), first) if self._options.time else None,
             )
             first += n
+            self.headers += self._headers_of_part
 
     def place(self, row: int) -> str:
         """Returns where a row stands, for messages: file and line, or file and row."""
@@ -245,7 +247,7 @@ class TableFile:
         as_text = {name: str for name in wanted if name in time}
         # Gaps among classes are found afterwards: "None" and "NA" may be meant as classes, and are at least named.
         stripped = {name: str.strip for name in wanted if self._is_text(name) and name not in time}
-        gaps = [*_GAPS, *_NO_NUMBERS]
+        gaps = [*GAPS, *NO_NUMBERS]
         try:
             with (
                 open_rows(self.path, form) as rows,
@@ -268,7 +270,7 @@ class TableFile:
                 for frame in reader:
                     if frame[_BEYOND].notna().any():
                         raise DataError(self._too_many_fields())
-                    yield frame[wanted]
+                    yield self._without_headers(frame[wanted])
         except DataError:
             raise
         except EOFError:
@@ -277,6 +279,19 @@ class TableFile:
             raise DataError(f"cannot read {self.path}: it takes more memory than there is") from None
         except Exception as error:
             raise DataError(self._reason(error)) from None
+
+    def _without_headers(self, frame: Any) -> Any:
+        """Returns rows without those that name the columns once more; such a row makes text of all columns."""
+        self._headers_of_part = 0
+        if any(frame[name].dtype.kind != "O" for name in frame.columns):
+            return frame
+        again = np.ones(len(frame), np.bool_)
+        for name in frame.columns:
+            if not again.any():
+                break
+            again &= np.asarray(frame[name].str.strip(_AROUND_NAMES) == name, np.bool_)
+        self._headers_of_part = int(again.sum())
+        return frame[~again].reset_index(drop=True) if again.any() else frame
 
     def _reason(self, error: Exception) -> str:
         if "EOF inside string" in str(error) and (row := re.search(r"at row (\d+)", str(error))):
@@ -358,7 +373,7 @@ class TableFile:
         if column.dtype.kind in "buif":
             return self._marked(np.asarray(column), name)
         texts = np.asarray(column.astype("object").where(column.notna(), ""), dtype=str)
-        if self._form is not None and (gaps := np.isin(texts, _GAPS)).any():
+        if self._form is not None and (gaps := np.isin(texts, GAPS)).any():
             self.gap_words |= set(texts[gaps].tolist()) - {""}
             texts[gaps] = ""
         texts = self._marked_texts(texts, name)
@@ -383,7 +398,7 @@ class TableFile:
         column = frame[self._group]
         names = np.char.strip(np.asarray(column.astype("object").where(column.notna(), ""), dtype=str))
         if self._form is not None:
-            names[np.isin(names, _GAPS)] = ""
+            names[np.isin(names, GAPS)] = ""
         return names
 
     def _joined_times(self, frame: Any) -> Any:
@@ -561,7 +576,7 @@ def _with_point(text: str) -> str:
 def _numeric_columns(form: CsvFormat) -> set[str]:
     """Returns the columns of which most fields in the first rows, or all of none, are numbers."""
     found = set()
-    gaps = frozenset((*_GAPS, *_NO_NUMBERS))
+    gaps = frozenset((*GAPS, *NO_NUMBERS))
     for number, name in enumerate(form.columns):
         fields = [row[number] for row in form.rows if number < len(row) and row[number] not in gaps]
         if 2 * sum(map(is_number, fields)) >= len(fields):
@@ -580,7 +595,7 @@ def _unnamed_columns(form: CsvFormat) -> tuple[int, ...]:
 
 def _units(form: CsvFormat, columns: Sequence[str]) -> dict[str, str]:
     """Returns a field of each of some columns whose fields in the first rows are numbers with a unit."""
-    gaps = frozenset((*_GAPS, *_NO_NUMBERS))
+    gaps = frozenset((*GAPS, *NO_NUMBERS))
     found = {}
     for name in columns:
         number = form.columns.index(name)

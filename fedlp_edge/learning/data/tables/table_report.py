@@ -33,6 +33,8 @@ class TableReport:
         far: Numbers that are far from all others, and are used as they are, by column.
         counters: Names of features that number the rows.
         alike: Classes whose names differ in capitals alone.
+        headers: Number of lines that name the columns once more.
+        line_of_units: Whether a file has lines of units below the names of its columns.
     """
 
     empty: int = 0
@@ -55,6 +57,8 @@ class TableReport:
     alike: tuple[str, ...] = ()
     units: dict[str, str] = field(default_factory=dict)
     unnamed: tuple[int, ...] = ()
+    headers: int = 0
+    line_of_units: bool = False
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used and nothing is doubtful."""
@@ -66,6 +70,10 @@ class TableReport:
         parts = []
         if self.empty:
             parts.append(f"{_count(self.empty, 'empty file')}")
+        if self.headers:
+            parts.append(f"{_count(self.headers, 'line')} with the names of the columns once more")
+        if self.line_of_units:
+            parts.append("the units below the names of the columns")
         if self.gaps:
             parts.append(f"{_count(self.gaps, 'row')} with gaps (the first is {self.first_gap})")
         if self.untargeted:

@@ -183,6 +183,8 @@ def _take_notes(report: TableReport, files: list[TableFile]) -> None:
     """Takes over what the files have found out about their values."""
     report.marks = {name: mark for file in files for name, mark in file.marks.items()}
     report.far = {name: value for file in files for name, value in file.far.items() if name not in report.marks}
+    report.headers = sum(file.headers for file in files)
+    report.line_of_units = any(file.line_of_units for file in files)
     report.gap_words = tuple(sorted(set().union(*(file.gap_words for file in files))))
 
 
