@@ -206,10 +206,22 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
 def _no_classes(base: Path, split: Split, skipped: SkippedFiles) -> str:
     if skipped.beside:
         return f"{display_name(base)} holds {skipped.beside} pictures but no class folders: " + (
-            skipped.layout or "put the pictures of each class into a folder that is called like it"
+            skipped.layout
+            or "put the pictures of each class into a folder that is called like it, or name the class of each in a "
+            f"labels.csv{_list_beside(base)}"
         )
     message = f"{display_name(base)} holds no {split} images: it needs CLASS/*.png (or {', '.join(SUFFIXES[1:])})"
     return f"{message}; {skipped}" if str(skipped) else message
+
+
+def _list_beside(base: Path) -> str:
+    """Returns which file in or beside a folder may be a list of its pictures, with what to do; empty if none may."""
+    inside = [path for path in base.iterdir() if path.suffix.lower() == ".csv"]
+    beside = base.with_name(f"{base.name}.csv")
+    found = next(iter(sorted(inside)), beside if beside.is_file() else None)
+    if found is None:
+        return ""
+    return f" (as {display_name(found.relative_to(base.parent))} may be: call it labels.csv, and name its folder)"
 
 
 def _split_folders(root: Path) -> dict[Split, Path]:
@@ -323,7 +335,7 @@ def _numbered(root: Path, base: Path, found: set[str]) -> tuple[str, ...]:
     names = read_class_listing(listing)
     for name in sorted(found.difference(names)):
         near = next((listed for listed in names if listed.casefold() == name.casefold()), None)
-        hint = f"; it names {near!r}" if near else ""
+        hint = f"; it names {near!r}" if near else f"; it names {_some(list(map(repr, names)))}"
         raise DataError(f"{display_name(base / name)} is a class that {display_name(listing)} does not name{hint}")
     return names
 

@@ -1,15 +1,16 @@
 """This module reads ``labels.csv``, which tells the labels of the files in a folder where folders of classes cannot.
 
 A file may have several labels, or measurements. The first column is the path of a file below the folder, or its name
-alone, with or without suffix, where no other file is called so; either one column follows for each label, with 0 or 1
-or a number, or one column with the labels of a file, separated by ``|``.
+alone, with or without suffix, where no other file is called so. Where the list was written on another machine, the
+folders above may stand before all paths. Either one column follows for each label, with 0 or 1 or a number, or one
+column with the labels of a file, separated by ``|``.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, read_targets
 from fedlp_edge.learning.data.tables.csv_format import find_format, rows_of
@@ -27,6 +29,7 @@ LABELS = "labels.csv"
 
 _GAPS = frozenset(("", "-", "?", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
+_FROM_A_ROOT = re.compile(r"/|[a-z]:/|[a-z0-9]+://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +52,14 @@ class LabelledFiles:
 
 
 def find_labels(root: Path) -> Path | None:
-    """Returns the path of a folder's ``labels.csv``; None if it has none, or is no folder."""
+    """Returns the path of a folder's ``labels.csv``, in whatever letter case; None if it has none, or is no folder."""
     path = root / LABELS
-    return path if path.is_file() else None
+    if path.is_file() or not root.is_dir():
+        return path if path.is_file() else None
+    try:
+        return next((path for path in sorted(root.iterdir()) if path.name.lower() == LABELS and path.is_file()), None)
+    except OSError:  # said where the folder is read
+        return None
 
 
 def list_labelled(
@@ -63,7 +71,8 @@ def list_labelled(
         listing: The ``labels.csv`` of a folder.
         found: Files of the wanted type in the folder.
         split: Split to list.
-        held_out: Share of the files, by a hash of their paths, that the test split has; None for all in either split.
+        held_out: Share of the files, by a hash of their paths, that the test split has if they do not all lie in
+            folders of two splits; None for all in either split.
         kind: Kind of the targets; None to take them as they look.
 
     Raises:
@@ -85,7 +94,10 @@ def list_labelled(
     if unnamed := len(known) - len(names):
         lists.append(f"{unnamed:,} files that {LABELS} does not name")
     keep = np.arange(len(names))
-    if held_out is not None:
+    folders = [_split_of(name) for name in names]
+    if None not in folders and len(set(folders)) == len(SPLIT_NAMES):
+        keep = np.flatnonzero([folder == split for folder in folders])
+    elif held_out is not None:
         keep = np.flatnonzero(is_in_test_split(keys_of_names(names), held_out) == (split == "test"))
     return LabelledFiles(
         base=base,
@@ -96,11 +108,16 @@ def list_labelled(
     )
 
 
+def _split_of(name: str) -> Split | None:
+    """Returns the split whose folder a path begins with; None if it begins with no such folder."""
+    folder = name.partition("/")[0].lower() if "/" in name else ""
+    return next((split for split, names in SPLIT_NAMES.items() if folder in names), None)
+
+
 def _read(listing: Path, known: Collection[str]) -> tuple[dict[str, list[str]], tuple[str, ...], int]:
     """Returns the labels by file, the names of the columns of labels, and the number of lines without a label."""
     form = find_format(listing)
     start = 0 if form.columns[0] else 1  # pandas writes its index into a column without a name
-    called = _short_names(known)
     if form.columns[0].replace("\\", "/").removeprefix("./") in known:
         raise DataError(
             f"{listing}:1: the first line is that of a file: put a line of names above it, such as file,label"
@@ -110,12 +127,10 @@ def _read(listing: Path, known: Collection[str]) -> tuple[dict[str, list[str]], 
         raise DataError(f"{listing}:1: a column of paths and at least one of labels must be named")
     labels: dict[str, list[str]] = {}
     gaps = 0
-    for line, row in rows_of(listing, form):
-        fields = [field.strip() for field in row][start:]
-        if not any(fields):
-            continue
-        name = unicodedata.normalize("NFC", fields[0].replace("\\", "/")).removeprefix("./")
-        name = name if name in known else called.get(name, name)
+    rows = [(line, [field.strip() for field in row][start:]) for line, row in rows_of(listing, form)]
+    rows = [(line, fields) for line, fields in rows if any(fields)]
+    written = [unicodedata.normalize("NFC", fields[0].replace("\\", "/")).removeprefix("./") for _, fields in rows]
+    for name, (line, fields) in zip(_paths(written, known, listing.parent.name), rows, strict=True):
         if name in labels:
             raise DataError(f"{listing}:{line}: {name!r} stands in it twice: remove one")
         if len(fields) < len(columns) + 1:
@@ -135,14 +150,51 @@ def _read(listing: Path, known: Collection[str]) -> tuple[dict[str, list[str]], 
     return labels, columns, gaps
 
 
+def _paths(written: Sequence[str], known: Collection[str], folder: str) -> list[str]:
+    """Returns the path below the folder that each name in the list stands for; the name itself where it is of no file.
+
+    Args:
+        written: Names in the list.
+        known: Paths of the files below the folder.
+        folder: Name of the folder.
+    """
+    called = _short_names(known)
+
+    def path(name: str) -> str:
+        return name if name in known else called.get(name) or called.get(name.casefold()) or ""
+
+    if not any(map(path, written)):
+        for count in range(1, _common_folders(written) + 1):
+            shorter = [name.split("/", count) for name in written]
+            # A relative path may be that of another folder, which has files of equal names.
+            if (_FROM_A_ROOT.match(written[0]) or shorter[0][count - 1] == folder) and any(
+                path(parts[count]) for parts in shorter
+            ):
+                return [path(parts[count]) or name for parts, name in zip(shorter, written, strict=True)]
+    return [path(name) or name for name in written]
+
+
+def _common_folders(paths: Sequence[str]) -> int:
+    """Returns the number of folders with which all paths begin."""
+    folders = [path.split("/")[:-1] for path in paths]
+    return next(
+        (count for count, some in enumerate(zip(*folders, strict=False)) if len(set(some)) > 1),
+        min(map(len, folders), default=0),
+    )
+
+
 def _short_names(known: Collection[str]) -> dict[str, str]:
-    """Returns the paths of files by their names without folders, with and without suffix, where one file has it."""
-    paths: dict[str, list[str]] = {}
+    """Returns the paths of files by what only one of them is called.
+
+    Names are without folders or without suffix, or both, as they are and in small letters.
+    """
+    paths: dict[str, set[str]] = {}
     for path in known:
         name = path.rpartition("/")[2]
-        for called in {name, path.rpartition(".")[0], name.rpartition(".")[0]}:
-            paths.setdefault(called, []).append(path)
-    return {called: found[0] for called, found in paths.items() if len(found) == 1}
+        names = {name, path.rpartition(".")[0], name.rpartition(".")[0]}
+        for called in names | {path.casefold()} | {name.casefold() for name in names}:
+            paths.setdefault(called, set()).add(path)
+    return {called: next(iter(found)) for called, found in paths.items() if len(found) == 1}
 
 
 def _is_number(text: str) -> bool:
@@ -157,7 +209,8 @@ def _targets(listing: Path, rows: list[list[str]], columns: tuple[str, ...], kin
     if len(columns) > 1:
         table = np.asarray([[float(value) for value in row] for row in rows])
         made = kind or ("labels" if np.isin(table, (0, 1)).all() else "values")
-        return read_targets(table, len(rows), columns if made != "class" else (), str(listing), made)
+        one_of_each = bool(np.isin(table, (0, 1)).all() and (table.sum(axis=1) == 1).all())
+        return read_targets(table, len(rows), columns if made != "class" or one_of_each else (), str(listing), made)
     texts = [row[0] for row in rows]
     several = [[name for name in _SEPARATORS.split(text) if name] for text in texts]
     if kind == "labels" or (kind is None and any(len(names) > 1 for names in several)):

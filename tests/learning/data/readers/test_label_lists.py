@@ -89,3 +89,51 @@ def test_what_is_not_named_or_not_there_is_counted(tmp_path: Path) -> None:
 def test_a_wrong_list_is_refused_with_its_line(tmp_path: Path, labels: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
         load(folder(tmp_path, labels))
+
+
+@pytest.mark.parametrize(
+    ("one", "three"),
+    [
+        (r"C:\Users\me\parts\a\one.png", r"C:\Users\me\parts\three.png"),  # from the desktop
+        ("/data/upload/1/one.png", "/data/upload/1/three.png"),  # of Label Studio
+        ("s3://bucket/a/one.png", "s3://bucket/three.png"),
+        ("parts/a/one.png", "parts/three.png"),
+        ("A/ONE.PNG", "Three"),  # of a camera's memory card
+    ],
+)
+def test_paths_of_another_machine_are_those_below_the_folder(tmp_path: Path, one: str, three: str) -> None:
+    data = load(folder_of_parts(tmp_path, f"file,y\n{three},x\n{one},z\n"))
+    assert data.stored()[:, 0, 0, 0].tolist() == [0, 2]
+    assert (data.classes, data.y.tolist()) == (("x", "z"), [1, 0])
+
+
+def folder_of_parts(root: Path, labels: str) -> Path:
+    (root / "parts").mkdir()
+    return folder(root / "parts", labels)
+
+
+def test_files_of_equal_names_in_another_folder_are_not_meant(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"names no file that is there; it names 'c/one\.png'"):
+        load(folder(tmp_path, "file,y\nc/one.png,x\nc/two.png,z\n"))
+
+
+def test_a_list_in_other_capitals_is_one(tmp_path: Path) -> None:
+    folder(tmp_path, "file,y\nthree.png,x\n")
+    (tmp_path / "labels.csv").rename(tmp_path / "Labels.CSV")
+    assert load(tmp_path).classes == ("x",)
+
+
+def test_folders_of_both_splits_are_the_splits(tmp_path: Path) -> None:
+    for number, name in enumerate(("Train/a.png", "Train/b.png", "val/c.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (2, 2), number).save(tmp_path / name)
+    folder_labels(tmp_path, "file,y\nTrain/a.png,x\nTrain/b.png,z\nval/c.png,x\n")
+    spec = f"imagefolder:{tmp_path}#size=2&channels=1&holdout=0.5"
+    assert load_data(spec).stored()[:, 0, 0, 0].tolist() == [0, 1]
+    assert load_data(spec, "test").stored()[:, 0, 0, 0].tolist() == [2]
+
+
+def test_one_column_a_class_names_the_classes_of_a_classification(tmp_path: Path) -> None:
+    folder(tmp_path, "filename, worn, ok\na/one.png, 1, 0\na/two.png, 0, 1\nthree.png, 1, 0\n")
+    data = load_data(f"imagefolder:{tmp_path}#size=2&channels=1&holdout=0", targets="class")
+    assert (data.classes, data.y.tolist()) == (("worn", "ok"), [0, 1, 0])
