@@ -42,13 +42,17 @@ class CoordinatorLimits:
             again would only add to the load.
 
         window_chunks: Chunks that the broker may not have acknowledged yet.
+        broadcast_bytes: Bytes that a broadcast runs ahead of its slowest reader, since they are the broker's memory.
         repeat_chunks: Chunks repeated for one request; bounds what a hostile device can cause, and fits into any usual
             queue.
+        repeat_bytes: Bytes repeated for one request.
         credit_chunks: Granted chunks under way from all devices together, if the broker's queue allows that many.
+        credit_bytes: Bytes under way from all devices together.
         grant_chunks: Most chunks granted to one device at a time.
         leader_chunks: Most chunks granted at a time to the device that is nearest to its end.
         least_grant_chunks: Fewest chunks granted at a time, unless fewer are missing: a grant for each chunk would
             double the messages.
+        least_grant_bytes: Bytes that are enough for a grant, even if they are fewer chunks than that.
         least_chunk_bytes: Payload bytes of the smallest chunk that an offer may name: each chunk takes a byte of
             memory, so there must not be too many.
         slow_chunk_seconds: Seconds that a chunk takes a link, at the least, for this to count as slow.
@@ -101,11 +105,15 @@ class CoordinatorLimits:
     broker_bytes_per_second: float = 50e6
     # Transfer
     window_chunks: int = 32
+    broadcast_bytes: int = 128 << 20
     repeat_chunks: int = 64
+    repeat_bytes: int = 16 << 20
     credit_chunks: int = 64
+    credit_bytes: int = 16 << 20
     grant_chunks: int = 16
     leader_chunks: int = 32
     least_grant_chunks: int = 4
+    least_grant_bytes: int = 1 << 20
     least_chunk_bytes: int = 512
     slow_chunk_seconds: float = 0.5
     grant_seconds: float = 2.0

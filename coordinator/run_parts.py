@@ -85,7 +85,7 @@ def assemble(
     """
     config, blueprint, journal = context.config, context.blueprint, context.journal
     deadline, chunk_bytes = config.rounds.deadline_seconds, chunk_bytes_for(limits)
-    flow = FlowLimits.for_queue(limits.max_queued_messages, deadline)
+    flow = FlowLimits.for_queue(limits.max_queued_messages, chunk_bytes, deadline)
     registry = Registry(AdaptivePlanner(blueprint, config.planning_rules), journal)
     links = FleetLinks(blueprint, registry.members, deadline)
     publisher = WindowedPublisher(transport, LIMITS.window_chunks)

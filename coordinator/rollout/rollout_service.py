@@ -200,9 +200,9 @@ class Rollout:
     # The course
 
     def _begin(self, limits: BrokerLimits) -> None:
-        flow = FlowLimits.for_queue(limits.max_queued_messages)
-        count = self._messenger.count
-        self._server = ModelServer(self._topics, self._publisher, chunk_bytes_for(limits), count, flow, self._clock)
+        chunk_bytes, count = chunk_bytes_for(limits), self._messenger.count
+        flow = FlowLimits.for_queue(limits.max_queued_messages, chunk_bytes)
+        self._server = ModelServer(self._topics, self._publisher, chunk_bytes, count, flow, self._clock)
         for branch in ("device", "up"):
             self._transport.subscribe(self._topics.of(branch, "+"))
         self._messenger.announce("running")

@@ -86,6 +86,7 @@ class UploadScheduler:
         self._waiting: dict[str, None] = {}
         self._open: dict[str, _Upload] = {}
         self._most_credit = self._credit = credit
+        self._least = max(1, min(LIMITS.least_grant_chunks, LIMITS.least_grant_bytes // chunk_bytes))
         self._look_at = 0.0
         # Grants that the broker has not acknowledged: by token, the device, and when they were sent.
         self._on_the_way: dict[int, tuple[str, float]] = {}
@@ -208,11 +209,11 @@ class UploadScheduler:
         others = len(self._uploads) - 1
         if upload.assembly is None or not others:
             # Nobody knows yet how fast it is.
-            return max(LIMITS.least_grant_chunks, min(LIMITS.grant_chunks, self._most_credit // (others + 1)))
-        most = max(LIMITS.least_grant_chunks, min(LIMITS.leader_chunks, self._most_credit // 2))
+            return max(self._least, min(LIMITS.grant_chunks, self._most_credit // (others + 1)))
+        most = max(self._least, min(LIMITS.leader_chunks, self._most_credit // 2))
         if upload.assembly.left <= min(other.left for other in self._open.values()):
             return most
-        return max(LIMITS.least_grant_chunks, min(LIMITS.grant_chunks, (self._most_credit - most) // others))
+        return max(self._least, min(LIMITS.grant_chunks, (self._most_credit - most) // others))
 
     def _begin(self, upload: _Upload) -> Assembly:
         if upload.assembly is None:
@@ -242,7 +243,7 @@ class UploadScheduler:
         return self._uploads[device]
 
     def _dispense(self, now: float) -> None:
-        while self._credit >= min(LIMITS.least_grant_chunks, self._most_credit) and (upload := self._next()):
+        while self._credit >= min(self._least, self._most_credit) and (upload := self._next()):
             upload.share = self._share(upload)
             granted, upload.pending = take(upload.pending, min(upload.share, self._credit))
             count = sum(stop - start for start, stop in granted)

@@ -51,7 +51,7 @@ KIND_BLOB = 1
 MAX_PIECES = 256
 FLAG_REPORT = 1
 PREFIX_BYTES = 16
-DEFAULT_CHUNK_BYTES = 256 * 1024
+DEFAULT_CHUNK_BYTES = 512 * 1024
 MAX_RANGES = 512
 """Largest number of ranges in one request; chunks beyond them are requested after these have arrived."""
 

@@ -1,6 +1,6 @@
 """This module reads several buffers as one without copying: the parts of an update stay separate files.
 
-An update of 45 MB is sent in chunks of 256 KiB; joining its parts first would write all of it once more.
+An update of 45 MB is sent in chunks of 512 KiB; joining its parts first would write all of it once more.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def test_chunk_count_rounds_up() -> None:
 
 @pytest.mark.parametrize(
     ("limit", "expected"),
-    [(None, 262144), (2_000_000, 262144), (65536, 65536 - 512 - 36), (1024 + 512 + 36, 1024)],
+    [(None, 524288), (2_000_000, 524288), (65536, 65536 - 512 - 36), (1024 + 512 + 36, 1024)],
 )
 def test_chunk_bytes_leave_room_for_the_packet(limit: int | None, expected: int) -> None:
     assert chunk_bytes_for(BrokerLimits("5", limit, 20)) == expected

@@ -176,12 +176,12 @@ def test_never_fills_a_readers_queue_beyond_the_window(
 
 def test_shares_of_a_queue_leave_room_for_control_messages() -> None:
     for messages in (2, 10, 50, 100, 1000, 100_000):
-        flow = FlowLimits.for_queue(messages)
+        flow = FlowLimits.for_queue(messages, 1024)
         assert flow.broadcast is not None
         assert flow.broadcast <= max(2, messages // 2)
         assert flow.repeat <= max(1, messages // 4)
         assert flow.credit <= max(1, messages // 2)
-    assert FlowLimits.for_queue(None).broadcast is None
+    assert FlowLimits.for_queue(None, 1024).broadcast is None
 
 
 def test_waits_for_a_slow_reader_as_long_as_its_link_needs() -> None:

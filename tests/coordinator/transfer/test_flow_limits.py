@@ -8,22 +8,27 @@ from coordinator.transfer.flow_limits import FlowLimits
 
 
 @pytest.mark.parametrize(
-    ("messages", "limits"),
+    ("messages", "chunk_bytes", "limits"),
     [
-        (None, FlowLimits(broadcast=None, repeat=64, credit=64)),
-        (1000, FlowLimits(broadcast=500, repeat=64, credit=64)),
-        (100, FlowLimits(broadcast=50, repeat=25, credit=50)),
-        (1, FlowLimits(broadcast=2, repeat=1, credit=1)),
+        (None, 65536, FlowLimits(broadcast=None, repeat=64, credit=64)),
+        (1000, 65536, FlowLimits(broadcast=500, repeat=64, credit=64)),
+        (1000, 524288, FlowLimits(broadcast=256, repeat=32, credit=32)),
+        (None, 524288, FlowLimits(broadcast=None, repeat=32, credit=32)),
+        (100, 65536, FlowLimits(broadcast=50, repeat=25, credit=50)),
+        (100, 524288, FlowLimits(broadcast=50, repeat=25, credit=32)),
+        (1, 524288, FlowLimits(broadcast=2, repeat=1, credit=1)),
     ],
 )
-def test_shares_the_queue_of_a_broker(messages: int | None, limits: FlowLimits) -> None:
-    assert FlowLimits.for_queue(messages) == limits
+def test_shares_the_queue_and_the_memory_of_a_broker(
+    messages: int | None, chunk_bytes: int, limits: FlowLimits
+) -> None:
+    assert FlowLimits.for_queue(messages, chunk_bytes) == limits
 
 
 @settings(max_examples=30)
-@given(st.integers(4, 10_000))
-def test_leaves_room_for_control_messages(messages: int) -> None:
-    flow = FlowLimits.for_queue(messages)
+@given(st.integers(4, 10_000), st.integers(1024, 524_288))
+def test_leaves_room_for_control_messages(messages: int, chunk_bytes: int) -> None:
+    flow = FlowLimits.for_queue(messages, chunk_bytes)
     assert flow.broadcast is not None
     # A subscriber's queue holds a broadcast and a repeat at the same time.
     assert flow.broadcast + flow.repeat < messages
@@ -32,4 +37,4 @@ def test_leaves_room_for_control_messages(messages: int) -> None:
 
 @pytest.mark.parametrize(("deadline", "seconds"), [(300.0, 75.0), (8.0, 5.0)])
 def test_silent_readers_are_waited_for_a_quarter_of_a_round_at_the_most(deadline: float, seconds: float) -> None:
-    assert FlowLimits.for_queue(100, deadline).reader_seconds == seconds
+    assert FlowLimits.for_queue(100, 1024, deadline).reader_seconds == seconds
