@@ -11,6 +11,18 @@ NARROWEST = 20
 """Columns below which a width is not believed: terminals of containers and of serial lines say 0 or 1."""
 
 
+class PlainConsole(Console):
+    """A console whose output may end (``| head``) like that of ``print``: by an error that the caller decides on."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises the error again; ``rich`` would end the process, and with it a run that goes on without a reader.
+
+        Raises:
+            BrokenPipeError: Always; this is called while one is handled.
+        """
+        raise  # noqa: PLE0704 - the error that is being handled
+
+
 def print_unwrapped(console: Console, renderable: RenderableType) -> None:
     """Prints a report whose tables are never cut: a narrow terminal breaks lines, which is better than an ellipsis."""
     before = console.width
@@ -27,7 +39,7 @@ def open_console(*, stderr: bool = False) -> Console:
     Styles are given by ``rich.text.Text`` and by columns, never inside strings, since a string may hold a name from
     another machine.
     """
-    console = Console(stderr=stderr, markup=False, emoji=False)
+    console = PlainConsole(stderr=stderr, markup=False, emoji=False)
     if console.width < NARROWEST:
         console.width = 80
     return console

@@ -221,12 +221,15 @@ def test_child_that_is_started_unheard_does_not_hear_an_interrupt() -> None:
 
 LOSES_ITS_READER = """
 import os, sys
+from fedlp_edge.reporting.console import open_console
 from fedlp_edge.system.lifecycle import output_may_end, run_command
+
+PRINT = {"print": print, "console": open_console().print}[sys.argv[1]]
 
 def command() -> int:
     for line in range(1000):
         with output_may_end():
-            print("line", line)
+            PRINT("line", line)
     print("all done", file=sys.stderr)
     return 7
 
@@ -234,9 +237,10 @@ sys.exit(run_command(command))
 """
 
 
+@pytest.mark.parametrize("printer", ["print", "console"])
 @pytest.mark.parametrize("output", ["| head -n 1", "> /dev/full"])
-def test_service_goes_on_when_nobody_takes_its_output_any_more(output: str) -> None:
-    line = f"{{ {shlex.quote(sys.executable)} -c {shlex.quote(LOSES_ITS_READER)}; echo $? >&2; }} {output}"
+def test_service_goes_on_when_nobody_takes_its_output_any_more(output: str, printer: str) -> None:
+    line = f"{{ {shlex.quote(sys.executable)} -c {shlex.quote(LOSES_ITS_READER)} {printer}; echo $? >&2; }} {output}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == "all done\n7\n"
 
