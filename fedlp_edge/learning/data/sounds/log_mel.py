@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from functools import lru_cache
@@ -25,6 +26,7 @@ _WINDOW_SECONDS, _HOP_SECONDS = 0.025, 0.01
 _FLOOR = 1e-6  # energy of silence
 _LOUDEST = 64.0  # of floating point, whose full scale is 1: what is louder was written in units of whole numbers
 _UNKNOWN_LENGTH = 0x7FFFFF00  # from this length on, a header was written before the length was known, as by a stream
+_HEAD_BYTES = 256  # in which a WAV file's length stands
 
 Sound = npt.NDArray[np.float32]
 
@@ -101,15 +103,25 @@ def _bands(rate: int, points: int, mels: int) -> npt.NDArray[np.float64]:
 
 
 def _read_wave(file: Path) -> tuple[int, npt.NDArray[Any]] | None:
-    """Returns rate and samples of a WAV file; None if it is compressed (mu-law, A-law), for soundfile to read."""
+    """Returns rate and samples of a WAV file; None for soundfile to read it: compressed (mu-law, A-law), or no WAV."""
     from scipy.io import wavfile  # noqa: PLC0415 - an extra
 
     try:
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+        if not head:
+            raise SoundError(file, "is empty")
+        if not head.strip(b"\0"):
+            raise SoundError(file, "holds only zeros: it was never written")
+        if head[:4] not in (b"RIFF", b"RIFX", b"RF64"):
+            return None
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", wavfile.WavFileWarning)
-            rate, values = wavfile.read(file)
+            rate, values = wavfile.read(_with_length(file, head) or file)
     except OSError as error:
         raise SoundError(file, f"cannot be opened: {error.strerror}", lost=True) from None
+    except SoundError:
+        raise
     except Exception as error:  # struct.error, ValueError and others, as the damage wills
         if "Unknown wave file format" in str(error):
             return None
@@ -119,6 +131,22 @@ def _read_wave(file: Path) -> tuple[int, npt.NDArray[Any]] | None:
         if expected is not None and int(expected[1]) < _UNKNOWN_LENGTH:
             raise SoundError(file, "is cut short")
     return int(rate), values
+
+
+def _with_length(file: Path, head: bytes) -> io.BytesIO | None:
+    """Returns a WAV file with its length in its header, if the header says 0; None if it does not.
+
+    A recorder writes the length when it ends: one that was killed, or lost its power, leaves the samples behind a 0.
+    """
+    form, data = head.find(b"fmt "), head.find(b"data")
+    if head[:4] != b"RIFF" or not 0 <= form < data or any(head[data + 4 : data + 8]):
+        return None
+    content = bytearray(file.read_bytes())
+    frame = max(1, int.from_bytes(content[form + 20 : form + 22], "little"))
+    length = (len(content) - data - 8) // frame * frame
+    content[data + 4 : data + 8] = length.to_bytes(4, "little")
+    content[4:8] = (data + length).to_bytes(4, "little")
+    return io.BytesIO(content)
 
 
 def _read(file: Path) -> tuple[int, npt.NDArray[Any]]:

@@ -29,6 +29,9 @@ from fedlp_edge.learning.data.spec import DataSpec, SoundOptions
 _UNREAD = frozenset((".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ac3"))
 """Suffixes of sounds that neither SciPy nor soundfile reads, such as those of telephones."""
 
+_NOISE = "_background_noise_"
+"""Folder of the Speech Commands with long recordings of noise, which is no class of theirs."""
+
 
 class SoundReader:
     """Reads sounds; in place of one that cannot be read, silence is given.
@@ -181,6 +184,8 @@ def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> Labell
     divided = bool(splits)
     base = splits.get(split, root)
     everywhere = [path.relative_to(part) for part in (splits.values() or (root,)) for path in _below(part)]
+    noise = sum(path.parts[0] == _NOISE for path in everywhere)
+    everywhere = [path for path in everywhere if path.parts[0] != _NOISE]
     beside = sum(len(path.parts) < 2 for path in everywhere)
     classes = sorted({normalized_name(path.parts[0]) for path in everywhere if len(path.parts) > 1})
     unknown_kinds = _of_unread_kinds(root)
@@ -191,14 +196,16 @@ def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> Labell
     names = read_class_listing(listing) if listing is not None else tuple(classes)
     if unknown := [name for name in classes if name not in names]:
         raise DataError(f"{root / unknown[0]} is a class that {listing} does not name")
-    files = [path for path in _below(base) if len(path.relative_to(base).parts) > 1]
+    files = [path for path in _below(base) if path.relative_to(base).parts[0] != _NOISE]
+    files = [path for path in files if len(path.relative_to(base).parts) > 1]
     paths = [path.relative_to(base).as_posix() for path in files]
     if not divided and spec.held_out is not None:
         keep = np.flatnonzero(is_in_test_split(keys_of_names(paths), spec.held_out) == (split == "test")).tolist()
         files, paths = [files[i] for i in keep], [paths[i] for i in keep]
     labels = np.asarray([names.index(normalized_name(path.split("/")[0])) for path in paths], np.int64)
     targets = read_targets(labels, len(labels), names, str(root), kind) if files else Targets(labels, names, "class")
-    left_out = filter(None, (f"{beside:,} sounds in no class folder" if beside else "", unknown_kinds))
+    in_none = f"{beside:,} sounds in no class folder" if beside else ""
+    left_out = filter(None, (in_none, f"{noise:,} sounds of {_NOISE}" if noise else "", unknown_kinds))
     inner = "" if divided else inner_split_remark(path.as_posix() for path in everywhere if len(path.parts) > 1)
     remarks = "; ".join(filter(None, (inner, f"left out: {said}" if (said := ", ".join(left_out)) else "")))
     return LabelledFiles(base, files, tuple(paths), targets, remarks)

@@ -72,6 +72,30 @@ def test_a_sound_whose_values_or_length_are_not_what_its_header_says_is_left_out
         read_log_mel(save(tmp_path / "float.wav", tone(600) * 9000), OPTIONS)
 
 
+@pytest.mark.parametrize("size", [b"\0\0\0\0", b"\x24\0\0\0"])
+def test_a_recorder_that_never_wrote_the_length_loses_no_sound(tmp_path: Path, size: bytes) -> None:
+    whole = save(tmp_path / "a.wav", (tone(600) * 9000).astype(np.int16)).read_bytes()
+    (tmp_path / "killed.wav").write_bytes(whole[:4] + size + whole[8:40] + b"\0" * 4 + whole[44:] + b"\x01")
+    assert np.array_equal(read_log_mel(tmp_path / "killed.wav", OPTIONS), read_log_mel(tmp_path / "a.wav", OPTIONS))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "is empty"), (b"\0" * 500, "holds only zeros: it was never written")]
+)
+def test_a_file_without_a_sound_is_called_what_it_is(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(SoundError, match=f"it {reason}$"):
+        read_log_mel(tmp_path / "a.wav", OPTIONS)
+
+
+def test_a_sound_of_another_kind_that_is_called_wav_is_read_by_soundfile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.wav").write_bytes(b"ID3\x04" + bytes(range(200)))
+    monkeypatch.setitem(sys.modules, "soundfile", SimpleNamespace(read=lambda file, dtype: (tone(600), 8000)))
+    assert np.array_equal(read_log_mel(tmp_path / "a.wav", OPTIONS), log_mel(tone(600), OPTIONS))
+
+
 def test_a_compressed_wave_file_is_read_by_soundfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "telephone.wav", (tone(600) * 100).astype(np.int16))
     path.write_bytes(path.read_bytes().replace(b"fmt \x10\0\0\0\x01\0", b"fmt \x10\0\0\0\x07\0"))  # mu-law

@@ -49,6 +49,14 @@ def test_splits_have_the_names_that_those_of_pictures_have_and_stand_above_the_c
     assert inside.remarks.startswith("train and test inside the folders of classes are taken together")
 
 
+def test_the_noise_of_the_speech_commands_is_no_class(tmp_path: Path) -> None:
+    for name in ("yes", "no", "_background_noise_"):
+        save(tmp_path / name / "0.wav", tone(200))
+    data = load(tmp_path)
+    assert (data.classes, len(data)) == (("no", "yes"), 2)
+    assert data.remarks == "left out: 1 sounds of _background_noise_"
+
+
 def test_labels_come_from_a_list(tmp_path: Path) -> None:
     save(tmp_path / "a.wav", tone(200))
     save(tmp_path / "b.wav", tone(300))
