@@ -23,6 +23,7 @@ from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.export.activations.observed_tensors import fleet_ranges
 from fedlp_edge.learning.export.external.detached_weights import DetachedWeights
 from fedlp_edge.learning.export.metadata import INPUT
+from fedlp_edge.learning.export.node_order import sort_nodes
 from fedlp_edge.learning.foreign_code import error_line
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def _half(model: onnx.ModelProto, weights: DetachedWeights) -> onnx.ModelProto:
         model = onnx.shape_inference.infer_shapes(model)
         weights.attach(model)
     halved: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=bool(weights))
+    sort_nodes(halved.graph)  # the tool appends its conversions at the end
     return halved
 
 

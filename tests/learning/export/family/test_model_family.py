@@ -54,6 +54,12 @@ def test_every_file_takes_bytes_in_any_number_and_says_so(written: tuple[Path, F
         }
 
 
+def test_every_file_is_what_the_onnx_standard_asks_for(written: tuple[Path, FamilyResult]) -> None:
+    directory, family = written
+    for entry in family.entries:
+        onnx.checker.check_model(directory / entry.file, full_check=True)
+
+
 def test_pictures_are_read_by_the_files_whatever_they_take(written: tuple[Path, FamilyResult], tmp_path: Path) -> None:
     directory, family = written
     files = []
