@@ -197,6 +197,9 @@ def replace_classifier(head: nn.Module, classes: int, own: int) -> None:
             )
         else:
             continue
+        if not name:  # it is the head itself
+            vars(head).update(vars(fresh.to(module.weight.device).train(module.training)))
+            return
         path, _, leaf = name.rpartition(".")
         head.get_submodule(path).add_module(leaf, fresh.to(module.weight.device).train(module.training))
         return

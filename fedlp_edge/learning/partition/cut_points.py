@@ -43,6 +43,12 @@ class Segment:
     has_weights: bool
 
 
+def undivided(traced: Traced) -> Segment:
+    """Returns the graph as a single segment."""
+    nodes = list(traced.graph.nodes)
+    return Segment(tuple(nodes[1:]), source=(nodes[0],), result=(traced.output,), divided=(0, 0), has_weights=True)
+
+
 def segments(traced: Traced) -> list[Segment]:
     """Cuts a graph at all of its cut points and returns the segments, in order of execution.
 

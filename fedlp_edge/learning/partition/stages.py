@@ -18,16 +18,23 @@ from typing import Any
 import torch
 import torch.fx
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.model.costs import MacCounter
 from fedlp_edge.learning.model.module_copies import tensors_in
-from fedlp_edge.learning.partition.cut_points import Segment, is_derived, segments, state_of
+from fedlp_edge.learning.partition.call_kinds import is_basic
+from fedlp_edge.learning.partition.cut_points import Segment, is_derived, segments, state_of, undivided
 from fedlp_edge.learning.partition.grouping import balanced_weights, group
 from fedlp_edge.learning.partition.recorder import ROOT
 from fedlp_edge.learning.partition.relu_pool import pool_first, pool_first_in
 from fedlp_edge.learning.partition.tracing import WAY_OUT, Traced, batch_size, cannot_run, mode, trace
 from fedlp_edge.learning.rng import preserved
+
+INPUT_LAYER = "input"
+"""Name of the layer before a classifier that is the model's only layer."""
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,21 @@ class Stage:
     batch: int = 0
 
 
+def input_stage() -> Stage:
+    """Makes a layer that has no weights and passes its input on, for a model whose only layer is its classifier."""
+    return Stage((INPUT_LAYER,), nn.Sequential())
+
+
+def is_single_layer(model: nn.Module) -> bool:
+    """Tells whether one module alone has weights, norms apart, as in a linear or a logistic regression."""
+    holders = [
+        module
+        for module in model.modules()
+        if not isinstance(module, _NORMS) and any(True for _ in module.parameters(recurse=False))
+    ]
+    return len(holders) == 1 and is_basic(holders[0])
+
+
 def stages_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tensor, most: int | None) -> list[Stage]:
     """Makes layers from blocks that are called one after the other.
 
@@ -56,11 +78,17 @@ def stages_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tens
         sample: Batch of samples, [B, ...].
         most: Largest number of layers, without the classifier; None for no limit.
 
+    Blocks of which a single one has weights are the classifier, behind a layer that has none.
+
     Raises:
-        PartitionError: Fewer than two blocks have parameters of their own, a block does not run on ``sample``, or a
-            block returns something other than one tensor.
+        PartitionError: No two blocks have parameters of their own, a block does not run on ``sample``, or a block
+            returns something other than one tensor.
     """
     macs = _run_blocks(blocks, sample)
+    if is_single_layer(nn.ModuleList(block for _, block in blocks)):
+        whole = nn.Sequential(OrderedDict(blocks))
+        whole.training = blocks[0][1].training
+        return [input_stage(), Stage(_holders(blocks), whole)]
     shared = _blocks_sharing_state([block for _, block in blocks])
     starts = [
         index
@@ -80,15 +108,21 @@ def stages_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tens
     result = []
     for run in [*joined, runs[-1]]:
         chosen = [blocks[i] for i in run]
-        holders = tuple(name for name, block in chosen if any(True for _ in block.parameters()))
+        holders = _holders(chosen)
         module = nn.Sequential(OrderedDict(chosen))
         module.training = blocks[0][1].training
         result.append(Stage(holders, pool_first(module)))
     return result
 
 
+def _holders(blocks: Sequence[tuple[str, nn.Module]]) -> tuple[str, ...]:
+    return tuple(name for name, block in blocks if any(True for _ in block.parameters()))
+
+
 def stages_of_graph(model: nn.Module, sample: torch.Tensor, most: int | None) -> list[Stage]:
     """Makes layers from the forward code of a module, cut so that as few of its submodules as possible are divided.
+
+    A module with a single layer is the classifier, behind a layer that has no weights.
 
     Args:
         model: Module that takes one tensor; not changed.
@@ -98,7 +132,13 @@ def stages_of_graph(model: nn.Module, sample: torch.Tensor, most: int | None) ->
     Raises:
         PartitionError: The model cannot be traced or cut.
     """
+    if is_basic(model) and is_single_layer(model):
+        return [input_stage(), Stage((type(model).__name__.lower(),), model)]
     traced = trace(model, sample)
+    if is_single_layer(model):
+        alone = [input_stage(), _compile([undivided(traced)], traced.holder, model)]
+        _check(alone, traced, model)
+        return alone
     found = segments(traced)
     heavy = [index for index, segment in enumerate(found) if segment.has_weights]
     if len(heavy) < 2:

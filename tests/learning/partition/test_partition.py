@@ -387,7 +387,7 @@ class Half(UsersNet):
         (NoLogits(), INPUT, r"gives \[2, 8, 8, 8\] for a batch of 2, not logits"),
         (TiedEnds(), torch.zeros(1, 4), r"the same weights at both ends \(ends\.weight\)"),
         (SkipsEverything(), torch.zeros(1, 4), r"no place where a single feature .*model_side \(in side\)"),
-        (nn.Linear(4, 2), torch.zeros(1, 4), r"Linear is a single layer"),
+        (nn.ReLU(), torch.zeros(1, 4), r"ReLU is a single layer"),
         (Locked(), INPUT, r"Locked cannot be copied.*keep locks"),
         (Picks(), INPUT, r"decides by the values of tensors"),
         (
@@ -402,7 +402,7 @@ class Half(UsersNet):
         ),
         (Half(), INPUT, r"fc.weight is float16.*call model.float\(\) first"),
         (UsersNet(), torch.zeros(1, 3, 8, 8), r"UsersNet does not run on an input of 3x8x8"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), INPUT, r"at least two must have parameters"),
+        ([nn.Flatten(), nn.Sequential(nn.Linear(64, 4), nn.Linear(4, 2))], INPUT, r"at least two must have parameters"),
         (nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)), INPUT, r"block 0 does not run on an input of 1x8x8"),
         ([nn.Linear(4, 4), nn.LSTM(4, 4), nn.Linear(4, 2)], torch.zeros(1, 4), r"block 1 gives a tuple"),
         ([nn.Linear(4, 4), torch.relu], torch.zeros(1, 4), r"a block must be an nn.Module, not a builtin"),

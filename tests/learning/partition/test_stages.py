@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedlp_edge import partition
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.partition.stages import Stage, stages_of_blocks, stages_of_graph
 
@@ -62,7 +63,7 @@ def test_layers_are_joined_until_there_are_no_more_than_wanted() -> None:
 
 def test_too_few_blocks_are_refused() -> None:
     with pytest.raises(PartitionError) as caught:
-        stages_of_blocks([("a", nn.Linear(3, 2)), ("b", nn.ReLU())], X, most=None)
+        stages_of_blocks([("a", nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))), ("b", nn.ReLU())], X, most=None)
     assert str(caught.value) == (
         "of the 2 blocks too few can be told apart: at least two must have parameters of their own, "
         "one layer and the classifier (here 1; all others have none)"
@@ -80,6 +81,47 @@ def test_graph_is_cut_where_one_feature_is_passed_on() -> None:
     assert stages[0].module.get_submodule("one").weight is model.one.weight
 
 
+class OneProduct(nn.Module):
+    """Multiplies with weights of its own, twice in one call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Parameter(torch.eye(3)), nn.Parameter(torch.ones(3, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.multi_dot([x, self.one, self.two])
+
+
 def test_model_with_weights_in_one_part_alone_is_refused() -> None:
     with pytest.raises(PartitionError, match="has weights in only 1 of its"):
-        stages_of_graph(nn.Sequential(nn.Flatten(), nn.Linear(3, 2), nn.Sigmoid()), X, most=None)
+        stages_of_graph(nn.Sequential(nn.Flatten(), OneProduct(), nn.Sigmoid()), X, most=None)
+
+
+class Regression(nn.Module):
+    """A linear model, with inputs on a common scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.linear = nn.BatchNorm1d(3), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.scale(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (nn.Linear(3, 2), ["weight", "bias"]),
+        (nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(3, 2)), ["2.weight", "2.bias"]),
+        (Regression(), None),
+    ],
+)
+def test_model_of_a_single_layer_has_one_depth_and_all_of_it_is_the_classifier(
+    model: nn.Module, names: list[str] | None
+) -> None:
+    layered = partition(model, X, num_classes=2)
+    assert [(unit.id, unit.parameters > 0) for unit in layered.units] == [("L1", False), ("H1", True)]
+    state = layered.original_state_dict()
+    assert list(state) == names or list(state) == list(model.state_dict())
+    assert torch.equal(layered.eval()(X), model.eval()(X))
+    assert partition(model, X, num_classes=4)(X).shape == (len(X), 4)

@@ -175,9 +175,9 @@ def test_takes_a_users_split_model_as_it_is() -> None:
 
 
 def test_names_the_users_model_that_cannot_be_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "lone_layer.py").write_text("import torch\ndef build():\n    return torch.nn.Linear(4, 2)\n")
+    (tmp_path / "lone_layer.py").write_text("import torch\ndef build():\n    return torch.nn.ReLU()\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(PartitionError, match="Linear is a single layer"):
+    with pytest.raises(PartitionError, match="ReLU is a single layer"):
         build_model(ModelSettings(name="lone_layer:build", input=(4,), classes=2), seed=0, allow_models=None)
 
 
