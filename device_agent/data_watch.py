@@ -59,6 +59,7 @@ class DataWatch:
         self._clock = clock
         self._loaded = self._seen = ""
         self._look_at: float | None = None
+        self._other_since: float | None = None  # when a look first saw other data than those that are loaded
         self._changed = False
 
     def loading(self) -> None:
@@ -66,6 +67,7 @@ class DataWatch:
         began = self._clock()
         self._loaded = self._seen = self._mark()
         self._changed = False
+        self._other_since = None
         self._look_at = self._later(began) if self._loaded else None
 
     def next_wakeup(self) -> float | None:
@@ -77,7 +79,12 @@ class DataWatch:
         began = self._clock()
         if self._look_at is not None and began >= self._look_at:
             before, self._seen = self._seen, self._mark()
-            self._changed = self._seen == before != self._loaded
+            if self._seen == self._loaded:
+                self._other_since = None
+            elif self._other_since is None:
+                self._other_since = began
+            restless = self._other_since is not None and began - self._other_since >= _LIMITS.restless_seconds
+            self._changed = self._seen == before != self._loaded or restless
             self._look_at = self._later(began)
         return self._changed
 

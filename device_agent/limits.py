@@ -235,10 +235,13 @@ class DataWatchLimits:
     Attributes:
         interval_seconds: Seconds between two looks. What is being copied is left alone: it counts once two looks have
             seen the same.
+        restless_seconds: Seconds after which data count that never stay the same for two looks, such as a table to
+            which a logger always adds.
         duty: Share of the time that looking may take: a folder with very many files is looked at more rarely.
     """
 
     interval_seconds: float = 30.0
+    restless_seconds: float = 600.0
     duty: float = 0.02
 
 

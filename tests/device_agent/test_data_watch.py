@@ -29,6 +29,20 @@ def test_loads_again_what_has_changed_once_two_looks_have_seen_the_same():
     assert not watch.changed()
 
 
+def test_loads_again_what_changes_all_the_time_after_a_while():
+    clock = Clock()
+    watch = DataWatch(lambda: str(clock.now), clock)  # a logger adds a line every second
+    watch.loading()
+    seen = []
+    for _ in range(21):
+        clock.now += LIMITS.data_watch.interval_seconds
+        seen.append(watch.changed())
+    assert seen == [False] * 20 + [True], "ten minutes after the first look that saw other data"
+    watch.loading()
+    clock.now += LIMITS.data_watch.interval_seconds
+    assert not watch.changed()
+
+
 def test_looks_at_a_folder_that_takes_long_more_rarely():
     clock = Clock()
 
