@@ -126,6 +126,18 @@ def test_lines_are_counted_with_what_loggers_write_between_them(tmp_path: Path) 
         loaded(tmp_path / "t.csv")
 
 
+def test_a_line_that_a_logger_has_not_written_to_its_end_makes_no_class(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n1,ok\n2,worn\n3,ok\n4,wo")
+    data = loaded(path)
+    assert (data.classes, rows(data)) == (("ok", "worn"), [[1], [2], [3]])
+    assert data.remarks == "left out: 1 row without a target"
+    path.write_text("a,y\n1,ok\n2,worn\n3,ok\n4,worn")  # whole, as many programs end their files
+    assert rows(loaded(path)) == [[1], [2], [3], [4]]
+    path.write_text("a,y\n1,ok\n2,worn\n3,ok\n4,wo\n")
+    assert loaded(path).classes == ("ok", "wo", "worn")
+
+
 def test_classes_that_read_as_gaps_are_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,y\n1,None\n2,bent\n3,NA\n4,\n")
     data = loaded(tmp_path / "t.csv")

@@ -164,6 +164,20 @@ def open_rows(path: Path, form: CsvFormat) -> TextIO:
     return file
 
 
+def ends_within_a_line(path: Path, form: CsvFormat) -> bool:
+    """Tells whether the last line of a CSV file has no end; False where it is compressed, or cannot be read."""
+    if form.encoding.startswith(("utf-16", "utf-32")):
+        return False
+    try:
+        with path.open("rb") as file:
+            if file.read(2) == b"\x1f\x8b":
+                return False
+            file.seek(-1, io.SEEK_END)
+            return file.read() not in (b"\n", b"\r")
+    except OSError:
+        return False
+
+
 def line_of(path: Path, form: CsvFormat, row: int) -> int:
     """Returns the number of the line, from 1, on which a row of a CSV file ends; blank lines are no rows."""
     for number, (line, _) in enumerate(rows_of(path, form)):

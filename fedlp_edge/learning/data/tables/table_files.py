@@ -21,6 +21,7 @@ from fedlp_edge.learning.data.tables.csv_format import (
     NO_NUMBERS,
     SWITCHES,
     CsvFormat,
+    ends_within_a_line,
     find_format,
     is_number,
     is_text,
@@ -137,6 +138,7 @@ class TableFile:
         far: Numbers that are far from all others of their column, by column, so far.
         headers: Number of lines that name the columns once more, so far.
         line_of_units: Whether a CSV file has lines of units below the names of its columns.
+        ends_within_a_line: Whether the last line of a CSV file has no end.
 
     Raises:
         DataError: The file cannot be read, or lacks a column.
@@ -184,6 +186,7 @@ class TableFile:
         self.unnamed = () if self._form is None else _unnamed_columns(self._form)
         self.units = {} if self._form is None else _units(self._form, self.text)
         self.line_of_units = self._form is not None and self._form.units
+        self.ends_within_a_line = self._form is not None and ends_within_a_line(path, self._form)
 
     def parts(self, features: Sequence[str]) -> Iterator[TablePart]:
         """Yields the rows of the file, part by part.

@@ -116,9 +116,14 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
     spool = RowSpool(spec.memory_bound, cache_directory("tables"))
     guessed = next((str(file.path) for file in files if file.encoding), "")
     unused = not options.features
-    skipped = TableReport(empty, guessed=guessed, text=files[0].text * unused, nested=files[0].nested * unused)
-    skipped.units = files[0].units if unused else {}
-    skipped.unnamed = files[0].unnamed if unused else ()
+    skipped = TableReport(
+        empty,
+        guessed=guessed,
+        text=files[0].text * unused,
+        nested=files[0].nested * unused,
+        units=files[0].units if unused else {},
+        unnamed=files[0].unnamed * unused,
+    )
     counters = RowCounters(() if options.features else features)
     without = np.zeros(len(features), np.int64)
     names: dict[str, int] = {}
@@ -132,6 +137,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
             odd = min(set(file.numbers) ^ set(features))
             raise DataError(f"{file.path}: its columns of numbers are not those of {files[0].path}, see {odd!r}")
         first = 0
+        before = len(target[0]) if target else 0
         counters.begin()
         for part in file.parts(features):
             finite = np.isfinite(part.features)
@@ -150,6 +156,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
                 times.append(part.time)
             series.append(_series(part.group, len(part.features), number, names, series_of))
             first += len(part.features)
+        _leave_out_cut_class(file, [columns[before:] for columns in target])
     worst = int(np.argmax(without))
     skipped.rows, skipped.sparse = (
         sum(map(len, series)),
@@ -172,6 +179,24 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
         skipped=skipped,
     )
     return _numbered_by_name(table)
+
+
+def _leave_out_cut_class(file: TableFile, target: list[list[AnyArray]]) -> None:
+    """Empties the last class of a file that ends within a line, if it is nothing but the beginning of another one.
+
+    Such a file is being written: what a logger has not written yet stands in its memory.
+
+    Args:
+        file: The file.
+        target: Its values of each target column, in parts.
+    """
+    parts = target[0] if len(target) == 1 and file.ends_within_a_line else []
+    if not parts or not len(parts[-1]) or any(part.dtype.kind != "U" for part in parts):
+        return
+    last = str(parts[-1][-1])
+    known = set().union(*(np.unique(part).tolist() for part in [*parts[:-1], parts[-1][:-1]]))
+    if last and last not in known and any(name.startswith(last) for name in known):
+        parts[-1][-1] = ""
 
 
 def _no_numbers(file: TableFile) -> str:
