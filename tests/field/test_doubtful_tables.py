@@ -167,3 +167,29 @@ def test_numbers_with_a_unit_are_named_where_they_count_as_text(
     assert "1 column of text (v)" in remarks
     words = f"column 'v' holds numbers with a unit ({named!r}), which count as text: write the numbers alone"
     assert (words in remarks) == bool(named)
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [("window=2", 0), ("window=2&stride=1", 1), ("window=2&stride=1&horizon=1", 2), ("window=1", 0)],
+)
+def test_windows_with_a_pause_inside_are_counted(tmp_path: Path, options: str, count: int) -> None:
+    minutes = [0, 1, 2, 3, 40, 41, 42, 43]
+    rows = "".join(f"2024-01-01 00:{minute:02d}:00,{minute % 3}.5,x\n" for minute in minutes)
+    (tmp_path / "t.csv").write_text("time,a,y\n" + rows)
+    data = load_data(parse_spec(f"csv:{tmp_path / 't.csv'}#target=y&time=time&{options}").whole())
+    said = f"{count} sample{'s' * (count > 1)} with a pause inside (the longest is 37 times the usual step of time)"
+    assert data.remarks.startswith(said) == bool(count)
+    assert ("pause" in data.remarks) == bool(count)
+
+
+def test_pauses_between_series_are_none(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{who},{minute},{minute % 3}.5,x\n"
+        for who, start in (("p", 0), ("q", 900))
+        for minute in range(start, start + 5)
+    )
+    (tmp_path / "t.csv").write_text("who,time,a,y\n" + rows)
+    spec = f"csv:{tmp_path / 't.csv'}#target=y&time=time&features=a&window=2&stride=1"
+    assert load_data(parse_spec(spec + "&group=who").whole()).remarks == ""
+    assert load_data(parse_spec(spec).whole()).remarks.startswith("1 sample with a pause inside (the longest is 896 ")

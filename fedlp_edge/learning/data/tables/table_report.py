@@ -33,6 +33,7 @@ class TableReport:
         far: Numbers that are far from all others, and are used as they are, by column.
         counters: Names of features that number the rows.
         alike: Classes whose names differ in capitals alone.
+        pauses: Number of samples that reach across a pause, and how many usual steps of time the longest pause is.
         headers: Number of lines that name the columns once more.
         line_of_units: Whether a file has lines of units below the names of its columns.
     """
@@ -57,6 +58,7 @@ class TableReport:
     alike: tuple[str, ...] = ()
     units: dict[str, str] = field(default_factory=dict)
     unnamed: tuple[int, ...] = ()
+    pauses: tuple[int, float] = (0, 0.0)
     headers: int = 0
     line_of_units: bool = False
 
@@ -128,6 +130,13 @@ class TableReport:
             )
         if self.alike:
             said.append(f"classes that differ in capitals alone count as different: {', '.join(self.alike)}")
+        reaching, longest = self.pauses
+        if reaching:
+            said.append(
+                f"{_count(reaching, 'sample')} with a pause inside (the longest is {longest:,.0f} times the usual step "
+                "of time): to have none, write what lies before and after a pause into files of their own, or name it "
+                "in a column for group="
+            )
         if self.repeated:
             said.append(
                 f"{_count(self.repeated, 'row')} with the time of another row of their series, in the order of the "

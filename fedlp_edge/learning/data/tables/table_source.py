@@ -24,6 +24,8 @@ from fedlp_edge.learning.data.tables.table_report import TableReport
 from fedlp_edge.learning.data.tables.windows import WindowPlan, WindowReader
 from fedlp_edge.system.machine_cache import cache_directory
 
+_PAUSE = 20  # usual steps of time between two rows, beyond which a device was off, or rows are missing
+
 
 @dataclass
 class _Table:
@@ -345,6 +347,8 @@ def _planned(
         skipped.windows = int((~whole).sum())
     if not whole.any():
         raise DataError(f"{source}: no sample is left; {skipped}")
+    if table.time is not None and needs > 1:
+        skipped.pauses = _pauses(table.time[order], series[order], start[whole], needs)
     timed = bool(options.window or options.time or options.horizon)
     plan = WindowPlan(
         order=None if sorted_already else order,
@@ -356,6 +360,22 @@ def _planned(
         timed=timed,
     )
     return plan, order
+
+
+def _pauses(time: npt.NDArray[np.float64], series: Indices, starts: Indices, rows: int) -> tuple[int, float]:
+    """Returns how many samples reach across a pause, and how many usual steps of time the longest pause is.
+
+    Args:
+        time: Time of each row, in order.
+        series: Number of its series.
+        starts: First row of each sample.
+        rows: Number of rows of a sample, its target included.
+    """
+    steps = np.where(np.diff(series) == 0, np.diff(time), 0)
+    usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+    pause = np.concatenate([[0], np.cumsum(steps > _PAUSE * usual)]) if usual else np.zeros(len(time), np.int64)
+    reach = pause[starts + rows - 1] > pause[starts]
+    return int(reach.sum()), float(steps.max()) / usual if reach.any() else 0.0
 
 
 def _nowhere(table: _Table) -> npt.NDArray[np.bool_]:
