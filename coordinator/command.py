@@ -48,7 +48,7 @@ from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 log = logging.getLogger("fedlp.coordinator")
 
 

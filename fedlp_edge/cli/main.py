@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Federated learning by layers for unequal devices, over MQTT.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     context_settings=HELP_OPTIONS,
     pretty_exceptions_enable=False,
 )
@@ -459,3 +460,9 @@ def version() -> None:
     from fedlp_edge import __version__
 
     print(f"fedlp-edge {__version__}")
+
+
+for _group in (app, doctor, keys, release):
+    for _command in _group.registered_commands:
+        # Lists of commands give first sentences whole; left to itself, click cuts them off at the end of a line.
+        _command.short_help = ((_command.callback and _command.callback.__doc__) or "").partition("\n")[0]

@@ -2,8 +2,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from coordinator.command import app as coordinator
+from coordinator.rollout.rollout_command import app as rollout
+from device_agent.command import app as agent
 from fedlp_edge import __version__
+from fedlp_edge.cli.main import app
 from tests.cli.conftest import Run
 
 
@@ -47,3 +57,20 @@ def test_services_are_found_under_its_roof(fedlp: Run) -> None:
     assert "The fleet's TOML file" in fedlp("coordinator", "--help").stdout
     assert "--profile" in fedlp("agent", "--help").stdout
     assert fedlp("agent", "--nonsense").returncode == 2
+
+
+def commands_below(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands_below(below, (*words, name))
+
+
+@pytest.mark.parametrize("program", [app, coordinator, rollout, agent])
+def test_help_shows_all_that_is_written_for_it(program: typer.Typer) -> None:
+    """Brackets are no markup that vanishes (``[default: 10]``, ``[update] encoding``), and no sentence is cut off."""
+    for words, command in commands_below(typer.main.get_command(program)):
+        if command.add_help_option:
+            shown = CliRunner().invoke(program, [*words, "--help"], terminal_width=80).output
+            texts = [parameter.help for parameter in command.params]
+            texts += [below.help.splitlines()[0] for below in getattr(command, "commands", {}).values()]
+            assert [text for text in texts if "".join(text.split()) not in "".join(shown.split())] == []
