@@ -12,17 +12,23 @@ import msgspec
 import pytest
 import yaml
 from msgspec import inspect
-from typer.testing import CliRunner
 
 from coordinator.config import FleetConfig, load_config
-from fedlp_edge.cli.main import app
+from device_agent.config import load_config as load_agent
 from fedlp_edge.config.toml import parse_toml
+from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.summary import DeviceRound, FinalModel, RoundSummary, Summary
+from fedlp_edge.simulation import load_experiment
 from fedlp_edge.worker.jobs import ExportedModel
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOLDERS = ("docs", "examples", "benchmarks")
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(page for name in FOLDERS for page in (ROOT / name).rglob("*.md"))]
+FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+AGENT_PAGES = ("releases.md", "security.md")
+"""Pages whose snippets are of an agent's file, without a comment that says so."""
+EXPERIMENT_PAGES = ("simulation.md", "recipes.md", "fedlp.md")
 
 
 def page(name: str) -> str:
@@ -98,21 +104,65 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/getting-started.md"])
-def test_examples_of_a_fleet_are_valid(name: str) -> None:
-    examples = re.findall(r"^```toml\n(.*?)^```", page(name), re.MULTILINE | re.DOTALL)
-    assert examples
+def anchors_of(text: str) -> set[str]:
+    """Names by which the headings of a page can be linked to, as GitHub makes them."""
+    names: list[str] = []
+    for heading in re.findall(r"^#{1,6} (.*)$", re.sub(FENCED, "", text), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+        name = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        earlier = sum(re.fullmatch(rf"{re.escape(name)}(-\d+)?", other) is not None for other in names)
+        names.append(f"{name}-{earlier}" if earlier else name)
+    return set(names)
 
-    for example in examples:
-        parse_toml(example, FleetConfig, name)
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_headings_that_exist(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]*\.md|)#([^)]+)\)", path.read_text(encoding="utf-8"))
+
+    missing = [
+        f"{file}#{heading}"
+        for file, heading in targets
+        if heading not in anchors_of((path.parent / file if file else path).read_text(encoding="utf-8"))
+    ]
+    assert missing == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/getting-started.md", "docs/run-directory.md"])
-def test_commands_and_flags_exist(name: str) -> None:
-    for command, rest in re.findall(r"^fedlp (\w+)(.*)$", page(name), re.MULTILINE):
-        help_text = CliRunner().invoke(app, [command, "--help"], terminal_width=200).output
-        for flag in re.findall(r"\s(--[\w-]+)", rest):
-            assert flag in help_text, f"fedlp {command} {flag}"
+def test_anchors_are_those_of_headings() -> None:
+    text = "# A `b.c`, d\n```\n# comment\n```\n## [Who](x.md) is it?\n## a bc d\n"
+
+    assert anchors_of(text) == {"a-bc-d", "who-is-it", "a-bc-d-1"}
+
+
+SNIPPETS = [
+    pytest.param(path, snippet, id=f"{path.relative_to(ROOT)}-{number}")
+    for path in PAGES
+    for number, snippet in enumerate(
+        re.findall(r"^```toml\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    )
+]
+
+
+def test_snippets_were_found() -> None:
+    assert len(SNIPPETS) >= 15
+
+
+@pytest.mark.parametrize(("path", "snippet"), SNIPPETS)
+def test_snippets_of_toml_are_taken_by_their_reader(path: Path, snippet: str, tmp_path: Path) -> None:
+    """A snippet shows a part of a file: what must be there and is not shown is put before it."""
+    file = tmp_path / path.relative_to(ROOT).with_suffix(".toml").name
+    if path.name in AGENT_PAGES or snippet.startswith("# agent.toml"):
+        given = {"fleet": "x", "data": "digits"} if "fleet =" not in snippet else {}
+        file.write_text(snippet, "utf-8")
+        load_agent(file, given)
+    elif path.name == "profiles.md":
+        file.write_text(snippet, "utf-8")
+        assert find_profile(str(file)).name
+    elif path.name in EXPERIMENT_PAGES:
+        file.write_text(snippet if "name =" in snippet.partition("[")[0] else f'name = "x"\n{snippet}', "utf-8")
+        assert load_experiment(file).name
+    else:
+        file.write_text(snippet if "fleet =" in snippet else f'fleet = "x"\n{snippet}', "utf-8")
+        assert load_config(file).fleet
 
 
 def test_fleet_in_containers_is_consistent() -> None:
