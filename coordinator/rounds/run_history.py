@@ -127,4 +127,5 @@ class RunHistory:
             failed=self._failed[device],
             state=fitness.state,
             reason=fitness.reason or self._reasons.get(device, ""),
+            failed_last=fitness.failures,
         )

@@ -77,6 +77,7 @@ class DeviceOutcome(msgspec.Struct, frozen=True, kw_only=True):
         state: State: ``fit``, ``resting`` after a failure, ``set aside`` after several in a row, or ``unfit`` (it
             cannot take part until it changes).
         reason: Reason of the latest failure; empty if the device never failed.
+        failed_last: Number of failures in a row at the end of the run.
     """
 
     id: str
@@ -85,6 +86,7 @@ class DeviceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     state: State = "fit"
     reason: str = ""
+    failed_last: int = 0
 
     @property
     def needs_attention(self) -> bool:
@@ -95,9 +97,11 @@ class DeviceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     def is_out(self) -> bool:
         """Whether the run ended without the device: it is unfit or set aside, or failed whenever it was asked.
 
-        A device that failed in some rounds and contributed to later ones is none: in a fleet that is an ordinary day.
+        So is one that failed several times in a row and never came back. One that failed in some rounds and contributed
+        to later ones is none, nor is one that was late in the last round: in a fleet that is an ordinary day.
         """
-        return self.state in ("set aside", "unfit") or (self.failed > 0 and self.contributed == 0)
+        gone = self.failed_last >= _GONE_AFTER or (self.failed > 0 and self.contributed == 0)
+        return self.state in ("set aside", "unfit") or gone
 
 
 Purpose = Literal["control", "model", "update", "repeat", "direct", "echo"]
@@ -249,13 +253,18 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     def shortcomings(self) -> tuple[str, ...]:
         """What a run that is over did not do, each in a few words; empty for one that did everything."""
         depths = [f"depth {entry.depth} has no ONNX file" for entry in self.refused]
-        states = {device.id: device.state for device in self.devices if device.is_out}
-        out = [f"{name} {_OUT.get(state, 'failed in all its rounds')}" for name, state in states.items()]
+        out = [f"{device.id} {_how_it_is_out(device)}" for device in self.devices if device.is_out]
         lacking = [name for name, word in self.delivered.items() if word not in ("installed", "received")]
         return (*depths, *out, *(f"{name} has no final model" for name in lacking))
 
 
-_OUT = {"set aside": "is set aside", "unfit": "is unfit"}
+_GONE_AFTER = 2
+
+
+def _how_it_is_out(device: DeviceOutcome) -> str:
+    if device.state in ("set aside", "unfit"):
+        return f"is {device.state}"
+    return f"failed in its last {device.failed_last} rounds" if device.contributed else "failed in all its rounds"
 
 
 def save(summary: Summary, path: Path) -> None:

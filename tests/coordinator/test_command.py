@@ -72,6 +72,8 @@ def test_depth_without_a_file_is_an_exit_code_of_its_own(
         ({"contributed": 3, "failed": 4, "state": "set aside"}, "pi is set aside"),
         ({"contributed": 3, "failed": 1, "state": "unfit"}, "pi is unfit"),
         ({"failed": 2, "state": "resting"}, "pi failed in all its rounds"),
+        ({"contributed": 1, "failed": 3, "failed_last": 3, "state": "resting"}, "pi failed in its last 3 rounds"),
+        ({"contributed": 4, "failed": 1, "failed_last": 1, "state": "resting"}, ""),
         ({"contributed": 3, "failed": 1}, ""),
         ({"contributed": 0}, ""),
     ],

@@ -61,6 +61,9 @@ def test_counts_for_each_device_the_rounds_that_it_contributed_to_and_failed() -
         DeviceOutcome(id="d", profile="nano"),
     )
     assert (history.useful_depths, history.full_depth_trained) == ((1, 2), True)
+    outcomes = history.outcomes(lambda device: Fitness(failures=2 * (device == "b"), round=9))
+    assert [outcome.failed_last for outcome in outcomes] == [0, 2, 0, 0]
+    assert [outcome.is_out for outcome in outcomes] == [False, True, True, False]
 
 
 def test_the_thresholds_of_a_model_are_those_that_devices_found_before_they_trained_on() -> None:
