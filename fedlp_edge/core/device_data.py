@@ -221,6 +221,11 @@ def _class_mismatch(data: DataFacts, classes: int, names: tuple[str, ...]) -> st
         return None
     if names and data.classes_digest and data.classes_digest != names_digest(names):
         return "the names of the classes are not those of the fleet: give every device the same classes.txt"
+    if data.highest >= classes and data.classes:
+        return (
+            f"the samples are of {len(data.classes)} classes ({listed(data.classes)}) but the model has {classes}: set "
+            "[model] classes, or leave samples out"
+        )
     if data.highest >= classes:
         hint = "; if they count from 1, subtract 1" if data.highest == classes else ""
         return f"the labels go up to {data.highest} but the model has {classes} classes (0 to {classes - 1}){hint}"

@@ -19,6 +19,7 @@ NAMES = ("bolt", "nut", "washer")
         (DataFacts(sample_shape=(32, 32, 3)), (), "give it x.transpose(0, 3, 1, 2)"),
         (DataFacts(labels=4, highest=3), (), "the labels go up to 3 but the model has 3 classes"),
         (DataFacts(labels=3, highest=3), (), "if they count from 1, subtract 1"),
+        (DataFacts(classes=("a", "b", "c", "d"), labels=4, highest=3), (), 'of 4 classes ("a", "b", "c", "d") but the'),
         (DataFacts(classes=("nut", "washer"), labels=2, highest=1), NAMES, None),
         (DataFacts(classes=("nut", "screw"), labels=2, highest=1), NAMES, 'the fleet has no class "screw"'),
         (DataFacts(classes=("nut", "screw"), absent=(1,), labels=1), NAMES, None),  # listed, but never seen
