@@ -12,6 +12,7 @@ from fedlp_edge.reporting.log import FILE_NAME, read_events
 from fedlp_edge.reporting.progress import RunProgress
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
+from fedlp_edge.system.path_hints import run_hint
 
 
 def run_status(run: Path) -> int:
@@ -24,7 +25,7 @@ def run_status(run: Path) -> int:
     summary = load(run / "summary.json") if (run / "summary.json").exists() else None
     events = read_events(run / FILE_NAME)
     if summary is None and not events:
-        raise StorageError(f"{run} holds no run (neither summary.json nor {FILE_NAME})")
+        raise StorageError(f"{run} holds no run (neither summary.json nor {FILE_NAME}){run_hint(run)}")
     progress = RunProgress()
     for event in events:
         progress.apply(event)

@@ -13,6 +13,7 @@ from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.core.start_weights import RUN, StartWeights, source_kind
 from fedlp_edge.errors import StartWeightsError
 from fedlp_edge.system.directories import expand_user
+from fedlp_edge.system.path_hints import run_hint
 
 _CHECKPOINTS = "checkpoints"
 _CHECKPOINT = re.compile(r"(?P<name>round-(?P<round>[0-9]{5,}))\.safetensors")
@@ -48,7 +49,7 @@ def locate(source: str) -> Path | None:
     except OSError:
         model = None
     if model is None:
-        raise StartWeightsError(f"{run} holds no checkpoint; is it the directory of a run?")
+        raise StartWeightsError(f"{run} holds no checkpoint{run_hint(run)}")
     return run / _CHECKPOINTS / model
 
 

@@ -1,7 +1,8 @@
-"""This module says what may be wrong with a path of data that is not there."""
+"""This module says what may be wrong with a path of data that is not there, or of a run that is none."""
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,6 +17,10 @@ _REMEDIES = (
     (("&", "?", "="), "options follow a #, as in #target=y&window=8"),
 )
 """What a path may hold, and what to do then; the first that fits counts."""
+
+_CHECKPOINTS = "checkpoints"
+_LEVELS = 3
+"""Directories above a path that may be the run's: a file may lie in ``RUN/devices/ID``."""
 
 
 def shown_path(path: Path) -> str:
@@ -35,6 +40,29 @@ def path_hint(argument: str, path: Path) -> str:
     if unquote(argument) != argument and Path(unquote(argument)).exists():
         return f": write it as the disk has it, {unquote(argument)}"
     return next((f": {remedy}" for marks, remedy in _REMEDIES if any(mark in argument for mark in marks)), "")
+
+
+def run_hint(path: Path) -> str:
+    """Returns what to do about a path that holds no run, to be put behind a message.
+
+    Args:
+        path: Path of a directory without a run's files, of a file, or of nothing.
+    """
+    with contextlib.suppress(OSError):  # directories may not be readable
+        if not path.exists():
+            return f": there is no {shown_path(path)}{path_hint(str(path), path)}"
+        for above in list(path.absolute().parents)[:_LEVELS]:
+            if _is_run(above):
+                return f"; it lies in a run: name {above}"
+        runs = [below for below in path.iterdir() if _is_run(below)] if path.is_dir() else []
+        if runs:
+            newest = max(runs, key=lambda run: (run / _CHECKPOINTS).stat().st_mtime)
+            return f"; it holds {'runs: name one, such as the newest' if runs[1:] else 'a run: name it'}, {newest}"
+    return "; is it the directory of a run?"
+
+
+def _is_run(path: Path) -> bool:
+    return (path / _CHECKPOINTS).is_dir()
 
 
 def _near_name(path: Path) -> str:

@@ -50,7 +50,8 @@ def test_ends_with_one_line_and_code_2_on_an_error(fedlp: Run) -> None:
     done = fedlp("status", "/nonexistent")
 
     assert done.returncode == 2
-    assert done.stderr == "error: /nonexistent holds no run (neither summary.json nor events.jsonl)\n"
+    reason = "neither summary.json nor events.jsonl): there is no /nonexistent"
+    assert done.stderr == f"error: /nonexistent holds no run ({reason}\n"
 
 
 def test_services_are_found_under_its_roof(fedlp: Run) -> None:

@@ -1,13 +1,15 @@
-"""What is said of a path of data that is not there."""
+"""What is said of a path of data that is not there, and of one that is no run."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import check_source, parse_spec
+from fedlp_edge.system.path_hints import run_hint
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,26 @@ def test_a_path_that_is_there_under_another_name_is_told(
     with pytest.raises(DataError) as caught:
         check_source(parse_spec(f"imagefolder:{written}"))
     assert words in str(caught.value)
+
+
+def test_a_part_of_a_run_is_answered_with_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "shop-1"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "onnx").mkdir()
+    (run / "onnx" / "mine.onnx").touch()
+    for part in (run / "onnx", run / "checkpoints", run / "onnx" / "mine.onnx"):
+        assert run_hint(part) == f"; it lies in a run: name {run}"
+    assert run_hint(run.parent) == f"; it holds a run: name it, {run}"
+
+
+def test_the_newest_of_several_runs_is_named(tmp_path: Path) -> None:
+    for number, name in enumerate(("shop-2", "shop-1")):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        os.utime(tmp_path / name / "checkpoints", (1e9 + number, 1e9 + number))
+    assert run_hint(tmp_path) == f"; it holds runs: name one, such as the newest, {tmp_path / 'shop-1'}"
+
+
+def test_what_is_not_there_or_anything_else_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "Shop").mkdir()
+    assert run_hint(tmp_path / "Shop") == "; is it the directory of a run?"
+    assert run_hint(tmp_path / "shop").startswith(f": there is no {tmp_path / 'shop'}: 'Shop' is there")

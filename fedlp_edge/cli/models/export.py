@@ -33,6 +33,7 @@ from fedlp_edge.reporting.summary import Summary, load, trained_exits
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.journal import agreed_class_names, agreed_columns, reported_data_facts, told_ranges
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, print_error
+from fedlp_edge.system.path_hints import run_hint
 from fedlp_edge.system.processor_info import processor_name
 from fedlp_edge.worker.jobs import Build, Built, ExportFamily, FamilyExported, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
@@ -84,7 +85,7 @@ def exported_checkpoint(run: Path) -> tuple[int, Path]:
     """
     found = sorted((run / "checkpoints").glob("round-?????.safetensors"))
     if not found:
-        raise StorageError(f"{run} holds no checkpoint; is it the directory of a run?")
+        raise StorageError(f"{run} holds no checkpoint{run_hint(run)}")
     number = int(found[-1].stem.removeprefix("round-"))
     final = load(run / "summary.json").final if (run / "summary.json").exists() else None
     if final is not None and final.metric and Checkpoints(run / "checkpoints").has(final.round):
@@ -189,6 +190,7 @@ def run_export(
             f"{run} scales its model by width, a baseline for comparisons that no device runs; "
             'export a run with scaling = "depth"'
         )
+    _check_opset(options.opset)
     evaluate = data or config.data.evaluate
     make_writable(directory)
     model = _agreed_model(config.model, run / "journal.sqlite")
@@ -266,10 +268,30 @@ def run_export(
         refused=exported.refused,
     )
     write_card(card, directory)
+    if exported.opset != options.opset != OPSET:
+        print(
+            f"warning: the files have opset {exported.opset}, not {options.opset}: PyTorch's exporter takes this model "
+            "with no other",
+            file=sys.stderr,
+        )
     code = _report(card, directory, trained)
     if options.profile is not None:
         print(choice_line(choose_from_card(card, options.profile), options.profile))
     return code
+
+
+def _check_opset(opset: int) -> None:
+    """Checks that the installed onnx knows an opset; the exporter would write another one without a word.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    try:
+        import onnx  # noqa: PLC0415  # an extra of the coordinator, whose absence the export names
+    except ImportError:
+        return
+    if opset > (newest := onnx.defs.onnx_opset_version()):
+        raise ConfigError(f"--opset {opset}: the installed onnx {onnx.__version__} knows none above {newest}")
 
 
 def _run_name(directory: Path, config: RunConfig, summary: Summary | None) -> str:

@@ -25,6 +25,7 @@ from fedlp_edge.reporting.formatting import format_bytes
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.files import write_file
+from fedlp_edge.system.path_hints import run_hint
 from fedlp_edge.wire.concat_buffer import mapped
 
 _SIGNED = (".onnx", GRAPH_SUFFIX, SELF_TEST_SUFFIX)
@@ -112,7 +113,7 @@ def _released_weights(directory: Path, run: Path) -> Path:
     try:
         number, path = exported_checkpoint(run)
     except StorageError:
-        raise ReleaseError(f"{run} holds no checkpoint of a run") from None
+        raise ReleaseError(f"{run} holds no checkpoint of a run{run_hint(run)}") from None
     card = directory / CARD_FILE
     if card.is_file() and (of_card := decode_card(card.read_bytes(), str(card)).round) not in (0, number):
         number, path = of_card, Checkpoints(RunDirectory(run).checkpoints).evaluated_path(of_card)

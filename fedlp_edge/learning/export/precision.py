@@ -22,8 +22,8 @@ from fedlp_edge.core.metrics.tensor_ranges import MIN_DEVICES, TensorRanges
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.export.activations.observed_tensors import fleet_ranges
 from fedlp_edge.learning.export.external.detached_weights import DetachedWeights
+from fedlp_edge.learning.export.family.node_order import sort_nodes
 from fedlp_edge.learning.export.metadata import INPUT
-from fedlp_edge.learning.export.node_order import sort_nodes
 from fedlp_edge.learning.foreign_code import error_line
 
 if TYPE_CHECKING:

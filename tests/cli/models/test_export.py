@@ -16,6 +16,7 @@ from fedlp_edge.core.metrics.answers import WantedAnswer
 from fedlp_edge.core.model_card import CardEntry, RefusedFile, decode_card
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, ExportError
+from fedlp_edge.learning.export.metadata import OPSET
 from fedlp_edge.reporting.summary import RoundSummary, Summary, save
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE
@@ -84,10 +85,12 @@ def entry(file: str = "net-depth-1.onnx", value: float | None = 0.5, warning: st
 
 
 def exporting(
-    monkeypatch: pytest.MonkeyPatch, *files: CardEntry, refused: tuple[RefusedFile, ...] = ()
+    monkeypatch: pytest.MonkeyPatch, *files: CardEntry, refused: tuple[RefusedFile, ...] = (), opset: int = OPSET
 ) -> list[ExportFamily]:
     class Answering(Worker):
-        exported = FamilyExported(files=files, refused=refused, input_shape=(1, 2, 2), metric="accuracy", samples=10)
+        exported = FamilyExported(
+            files=files, refused=refused, input_shape=(1, 2, 2), metric="accuracy", samples=10, opset=opset
+        )
         asked: ClassVar[list[ExportFamily]] = []
 
     monkeypatch.setattr(command, "WorkerProcess", Answering)
@@ -111,6 +114,17 @@ def test_fails_where_no_depth_can_be_exported(tmp_path: Path, monkeypatch: pytes
     exporting(monkeypatch, refused=(RefusedFile(depth=1, precision="fp32", reason="no operator"),))
     with pytest.raises(ExportError, match="no operator"):
         run_export(a_run(tmp_path), "1", tmp_path / "onnx", None)
+
+
+def test_an_opset_that_nobody_knows_is_refused_and_one_that_was_not_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"--opset 99: the installed onnx \S+ knows none above \d+"):
+        run_export(a_run(tmp_path / "unknown"), "1", tmp_path / "onnx", None, ExportOptions(seconds=0, opset=99))
+    exporting(monkeypatch, entry(), opset=17)
+    for opset in (21, OPSET):
+        run_export(a_run(tmp_path / str(opset)), "1", tmp_path / "onnx", None, ExportOptions(seconds=0, opset=opset))
+        assert ("warning: the files have opset 17, not 21" in capsys.readouterr().err) == (opset == 21)
 
 
 def test_out_that_is_a_file_is_said_before_anything_is_built(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_weights_of_the_run_need_not_travel(place: Path) -> None:
     assert [line.split()[0] for line in said[:2]] == ["m-d1.onnx", "m-d1.onnx.graph"]
     assert Path("repo/targets/run/m-d1.onnx.graph").stat().st_size < 200
     sign = ("release", "sign", "repo", "spring", "--key", "anna.key")
-    assert wrong(*sign, "--run", "spring") == "spring holds no checkpoint of a run"
+    assert wrong(*sign, "--run", "spring") == "spring holds no checkpoint of a run; is it the directory of a run?"
 
 
 def test_device_would_install_what_it_is_assigned(place: Path) -> None:

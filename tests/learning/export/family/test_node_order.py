@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import TensorProto, helper
 
-from fedlp_edge.learning.export.node_order import sort_nodes
+from fedlp_edge.learning.export.family.node_order import sort_nodes
 
 
 def test_nodes_come_after_what_they_take_and_otherwise_stay() -> None:
