@@ -55,12 +55,13 @@ class RoundCheck:
         self._before = (self._model.weights, self._model.state)
         for device in sorted(self._distrusted.keys() & updates.accepted.keys()):
             self._leave_out(updates, device, self._distrusted[device])
-        for device, deviation in sorted(updates.deviations(self._model.weights).items()):
-            if self._norm_ratio and deviation > self._norm_ratio:
-                times = f"{deviation:.3g} times as large as the others'"
-                self._leave_out(updates, device, f"the update is {times}; [limits] norm_ratio is {self._norm_ratio:g}")
+        deviations = updates.deviations(self._model.weights)
+        too_large = {d: times for d, times in deviations.items() if self._norm_ratio and times > self._norm_ratio}
+        for device, times in sorted(too_large.items()):
+            words = f"{times:.3g} times as large as the others'"
+            self._leave_out(updates, device, f"the update is {words}; [limits] norm_ratio is {self._norm_ratio:g}")
         self._settle(updates)
-        self._suspect = find_suspect(updates.deviations(self._before[0]))
+        self._suspect = find_suspect(updates.deviations(self._before[0]) if too_large else deviations)
         self._step(updates)
         self._stepped = True
 

@@ -23,7 +23,7 @@ one dimension, and whatever a format cannot hold stay float32. With ``+zstd`` th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ _ZSTD_SUFFIX = "+zstd"
 _LARGEST_HALF = 65504.0
 _ZERO_OF_INT4 = 8  # what stands for 0 in half a byte; with other encodings it is in the middle of the levels
 _TERNARY_THRESHOLD = 0.75
+_CACHED = 1 << 16  # float32 values of which some arrays fit into the cache
 
 _Stored = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
 
@@ -163,7 +164,8 @@ def _published(spec: TensorSpec, value: Array, number_format: str) -> Array:
 
 def _narrowed(spec: TensorSpec, value: Array, number_format: str) -> dict[str, npt.NDArray[Any]]:
     """Returns a tensor in a number format with its scales, or as it is where the format does not suit it."""
-    top = float(np.abs(value).max()) if spec.trainable and value.size else 0.0
+    # Without an array of magnitudes, which a large tensor has to have memory for.
+    top = max(-float(value.min()), float(value.max())) if spec.trainable and value.size else 0.0
     if not 0 < top <= _LARGEST_HALF:  # nor NaN
         return {spec.name: value}
     if number_format == "fp16":
@@ -175,14 +177,46 @@ def _narrowed(spec: TensorSpec, value: Array, number_format: str) -> dict[str, n
     if levels == 1:
         whole, scales = _ternary(rows)
         return _packed(spec, whole, scales, number_format)
-    scales = np.abs(rows).max(axis=1) / levels
+    scales = _row_peaks(rows) / levels
     if number_format != "int8":
         scales = scales.astype("<f2").astype("<f4")
-    # A scale that was rounded down would make the largest value one level too large.
-    whole = np.clip(np.rint(rows / np.where(scales > 0, scales, np.inf)[:, None]), -levels, levels).astype(np.int8)
+    whole = _levels(rows, scales, levels)
     if number_format == "int8":
         return {spec.name: whole.reshape(value.shape), _SCALES + spec.name: scales.astype("<f4")}
     return _packed(spec, whole, scales, number_format)
+
+
+def _levels(rows: Array, scales: Array, largest: np.float32) -> npt.NDArray[np.int8]:
+    """Returns rows as integers that their scales are to be multiplied by, to nearest.
+
+    Args:
+        rows: [rows, values].
+        scales: [rows], not negative.
+        largest: Largest magnitude of an integer.
+    """
+    whole = np.empty(rows.shape, dtype=np.int8)
+    divisors = np.where(scales > 0, scales, np.float32(np.inf))[:, None]
+    for part in _parts(rows):
+        ratios = rows[part] / divisors[part]
+        np.rint(ratios, out=ratios)
+        # A scale that was rounded down would make the largest value one level too large.
+        whole[part] = np.clip(ratios, -largest, largest, out=ratios)
+    return whole
+
+
+def _row_peaks(rows: Array) -> Array:
+    """Returns the largest magnitude of each row."""
+    peaks = np.empty(len(rows), dtype=np.float32)
+    for part in _parts(rows):
+        peaks[part] = np.abs(rows[part]).max(axis=1)
+    return peaks
+
+
+def _parts(rows: Array) -> Iterator[slice]:
+    """Yields slices of so many rows that temporary arrays of them stay in the processor's cache."""
+    step = max(1, _CACHED // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        yield slice(start, start + step)
 
 
 def _packed(

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.core.algorithm import exact_sum
-from fedlp_edge.core.algorithm.scaled_integers import BLOCK, Values, float_blocks, widened
+from fedlp_edge.core.algorithm.scaled_integers import BLOCK, ScaledIntegers, Values, float_blocks, widened
 from fedlp_edge.core.blueprint import TensorSpec
 
 Array = npt.NDArray[np.float32]
@@ -35,6 +35,12 @@ Shape = tuple[int, ...]
 
 SCALE_BITS = 42
 """Fraction bits of the fixed-point sum of *normalised* contributions (weight / weight capacity)."""
+
+_SHIFT = 1.5 * 2.0**52
+"""Added to a number of less than half of 2**52 it gives one between 2**52 and 2**53, where float64 has steps of 1."""
+
+_SHIFT_BITS = np.array(_SHIFT).view(np.int64)
+_MOST_SHIFTED = 2.0**51
 
 MAX_ABS_DELTA = 2.0**20
 """Largest absolute delta that admission lets through; with it a sum stays within 2**62, so int64 holds it."""
@@ -201,11 +207,13 @@ class LayerwiseMean:
         # asarray: arithmetic turns an array without dimensions into a bare number.
         return {name: np.asarray(self._mean(name), dtype=np.float32) for name in self._sums}
 
-    def _mean(self, name: str) -> npt.NDArray[np.float64]:
+    def _mean(self, name: str) -> npt.NDArray[np.float64] | Array:
         total, divisor = self._sums[name], self._divisor(name)
         if name in self._statistics:
             return exact_sum.value(total) / (divisor * 2.0**-self._capacity_bits)
-        return total.astype(np.float64) * (2.0 ** (self._capacity_bits - SCALE_BITS) / divisor)
+        factor = 2.0 ** (self._capacity_bits - SCALE_BITS) / divisor
+        # Computed in float64, of which no array as large as the sum is made.
+        return np.multiply(total, factor, out=np.empty(total.shape, np.float32), dtype=np.float64, casting="unsafe")
 
     def _shape_of(self, name: str) -> Shape:
         """Shape of a tensor that somebody sent: of its sum without the limbs."""
@@ -252,12 +260,20 @@ def _leading(shape: Shape) -> tuple[slice, ...]:
 
 def _accumulate(total: Sums, delta: Values, factor: float) -> None:
     scratch = np.empty(min(BLOCK, total.size), dtype=np.float64)
+    small = isinstance(delta, ScaledIntegers) and delta.bound * factor < _MOST_SHIFTED
     start = 0
     for piece in float_blocks(delta):
         scaled = scratch[: piece.size]
         # Widened first: numpy would multiply float32 by a Python number in float32, and round where it must not.
         scaled[...] = piece
         scaled *= factor
-        np.rint(scaled, out=scaled)
-        total[start : start + piece.size] += scaled.astype(np.int64)
+        if small:
+            # The sum of both is rounded to a multiple of 1, half to even as rint does, and its last 52 bits count them.
+            scaled += _SHIFT
+            whole = scaled.view(np.int64)
+            whole -= _SHIFT_BITS
+        else:
+            np.rint(scaled, out=scaled)
+            whole = scaled.astype(np.int64)
+        total[start : start + piece.size] += whole
         start += piece.size

@@ -34,15 +34,29 @@ class ScaledIntegers:
         """Shape of the tensor."""
         return self._levels.shape
 
+    @property
+    def bound(self) -> float:
+        """A number that no value exceeds in magnitude."""
+        return 128 * abs(float(self._scale))
+
     def blocks(self) -> Iterator[Array]:
         """Yields the values, see ``float_blocks``."""
+        for wide in self._wide_blocks():
+            yield np.multiply(wide, self._scale, out=wide)
+
+    def squared_norm(self) -> float:
+        """Returns the sum of the squares of all values, about as exact as float32."""
+        # The scale squared in float64 is never 0, where the squares of small values would be.
+        return float(self._scale) ** 2 * sum(float(np.einsum("i,i->", wide, wide)) for wide in self._wide_blocks())
+
+    def _wide_blocks(self) -> Iterator[Array]:
+        """Yields the integers as float32, in arrays that may be overwritten."""
         flat = self._levels.reshape(-1)
         room = np.empty(min(BLOCK, flat.size), dtype=np.float32)
         for start in range(0, flat.size, BLOCK):
             piece = flat[start : start + BLOCK]
             wide = room[: piece.size]
             wide[...] = piece
-            wide *= self._scale
             yield wide
 
 
