@@ -212,7 +212,8 @@ def mismatch(
 def _class_mismatch(data: DataFacts, classes: int, names: tuple[str, ...]) -> str | None:
     """Returns the reason why a model cannot tell the classes of some samples apart; None if it can."""
     if names and data.classes:
-        unknown = [name for name in data.present if name not in set(names)]
+        fleet = frozenset(names)
+        unknown = [name for name in data.present if name not in fleet]
         if unknown:
             return (
                 f"the fleet has no class {listed(unknown)}; it learns {listed(names)}: "
@@ -238,8 +239,8 @@ def _column_mismatch(data: DataFacts, outputs: int, names: tuple[str, ...], want
     columns = 0 if data.targets is None else len(data.targets.mean)
     if columns and columns != outputs and wanted in {data.target_kind, "values"}:
         return f"the samples have {columns} {what} but the model has {outputs} outputs: set [model] classes = {columns}"
-    own = data.classes if data.target_kind == wanted else ()
-    if names and own and (lacking_names := [name for name in names if name not in set(own)]):
+    own = frozenset(data.classes) if data.target_kind == wanted else frozenset[str]()
+    if names and own and (lacking_names := [name for name in names if name not in own]):
         return f"the samples have no {what} {listed(lacking_names)}; the fleet learns {listed(names)}"
     return None
 
@@ -278,15 +279,16 @@ def feature_mismatch(data: DataFacts, names: tuple[str, ...]) -> str | None:
     """
     if data.features is None or not names:
         return None
-    have = data.features.names
+    own_names = data.features.names
+    have, fleet = frozenset(own_names), frozenset(names)  # tables may have many thousand columns
     if lacks := [name for name in names if name not in have]:
-        folded = {name.casefold(): name for name in have if name not in names}
+        folded = {name.casefold(): name for name in own_names if name not in fleet}
         alike = {name: folded[name.casefold()] for name in lacks if name.casefold() in folded}
         if len(alike) == len(lacks):
             own = ", ".join(f'"{alike[name][:40]}" is "{name[:40]}"' for name in lacks[:_SHOWN])
             return f"the fleet writes the features in other capitals: {own} there; rename the columns"
         return f"the fleet has features that the samples lack: {listed(lacks)}; rename the columns, or list features="
-    if more := [name for name in have if name not in names]:
+    if more := [name for name in own_names if name not in fleet]:
         return f"the samples have features that the fleet lacks: {listed(more)}; list the fleet's with features="
     return None
 
@@ -302,7 +304,8 @@ def _other_layout(samples: tuple[int, ...], model: tuple[int, ...]) -> str | Non
 
 def missing_classes(data: DataFacts, names: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the fleet's classes without a sample here; none if the samples have no class names."""
-    return tuple(name for name in names if name not in set(data.present)) if data.classes else ()
+    present = frozenset(data.present)
+    return tuple(name for name in names if name not in present) if data.classes else ()
 
 
 def has_numbers_for_names(data: DataFacts, names: tuple[str, ...]) -> bool:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fedlp_edge.core.device_data import DataFacts, InputFacts, agreed_inputs, mismatch, missing_classes, names_digest
+from fedlp_edge.core.device_data import (
+    DataFacts,
+    InputFacts,
+    agreed_inputs,
+    feature_mismatch,
+    mismatch,
+    missing_classes,
+    names_digest,
+)
+from fedlp_edge.core.standardisation.column_sums import ColumnSums
 
 NAMES = ("bolt", "nut", "washer")
 
@@ -61,3 +70,26 @@ def test_sites_with_another_number_of_channels_do_not_count_for_the_channels() -
 def test_nothing_is_known_of_inputs_that_nobody_has_told_of() -> None:
     assert agreed_inputs([]) == agreed_inputs([DataFacts()]) == InputFacts()
     assert agreed_inputs([site()]).channel_mean == ()
+
+
+class CountedName(str):
+    """A name that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedName.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_a_wide_table_is_not_compared_name_by_name_with_the_fleets() -> None:
+    count = 500
+    own, fleet = (tuple(CountedName(f"gene {number}") for number in range(count)) for _ in range(2))
+    sums = ColumnSums(names=own, count=1, mean=(0.0,) * count, deviations=(0.0,) * count)
+    CountedName.compared = 0
+    assert feature_mismatch(DataFacts(features=sums), fleet) is None
+    assert sums.arranged(fleet[::-1]).names == fleet[::-1]
+    assert CountedName.compared < 10 * count

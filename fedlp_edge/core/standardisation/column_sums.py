@@ -49,7 +49,8 @@ class ColumnSums(msgspec.Struct, frozen=True, kw_only=True):
 
     def arranged(self, names: Sequence[str]) -> ColumnSums:
         """Returns the statistics with the columns in the order of some names, all of which must be there."""
-        places = [self.names.index(name) for name in names]
+        place_of = {name: place for place, name in enumerate(self.names)}
+        places = [place_of[name] for name in names]
         return ColumnSums(
             names=tuple(names),
             count=self.count,

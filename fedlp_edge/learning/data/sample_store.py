@@ -220,4 +220,5 @@ class SamplesOnDemand:
 
 
 def _places(names: tuple[str, ...], among: tuple[str, ...]) -> Tensor:
-    return torch.tensor([among.index(name) for name in names])
+    place_of = {name: place for place, name in enumerate(among)}
+    return torch.tensor([place_of[name] for name in names])
