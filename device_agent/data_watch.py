@@ -7,12 +7,12 @@ should load them again; that it does when the device has nothing else to do.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from device_agent.limits import LIMITS
 from fedlp_edge.learning.data.spec import DataSpec
+from fedlp_edge.system.directories import walk_folders
 
 _LIMITS = LIMITS.data_watch
 
@@ -28,14 +28,12 @@ def data_fingerprint(spec: DataSpec) -> str:
     return digest.hexdigest()
 
 
-def _listing(path: Path) -> Iterator[str]:
+def _listing(path: Path) -> list[str]:
     if not path.is_dir():
-        yield _entry(path)
-        return
-    for directory, names, files in os.walk(path):
-        names.sort()
-        for name in sorted(files):
-            yield _entry(Path(directory) / name)
+        return [_entry(path)]
+    errors: list[OSError] = []
+    lines = [_entry(here / name) for here, names in walk_folders(path, errors.append) for name in names]
+    return [*lines, *(f"{error.filename}\0{error.errno}\n" for error in errors)]
 
 
 def _entry(path: Path) -> str:

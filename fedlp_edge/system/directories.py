@@ -1,9 +1,10 @@
-"""This module makes a service's private directories, checks that they are writable, and empties them."""
+"""This module makes, checks and empties a service's private directories, and walks through folders of its owner."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fedlp_edge.errors import StorageError
@@ -97,3 +98,37 @@ def empty_directory(directory: Path) -> Path:
     for path in make_directory(directory).iterdir():
         path.unlink(missing_ok=True)
     return directory
+
+
+def walk_folders(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[tuple[Path, list[str]]]:
+    """Yields a folder and all folders below, each with the names of its files, sorted.
+
+    Links to folders are followed, but never in circles. A pipe, a device and a link that leads nowhere count as files.
+
+    Args:
+        folder: Folder to begin with.
+        unreadable: Called with the error of each folder that cannot be read; what it raises ends the walk.
+    """
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(str(folder), frozenset())]
+    while waiting:
+        here, above = waiting.pop()
+        try:
+            status = Path(here).stat()
+            with os.scandir(here) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            unreadable(error)
+            continue
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            continue
+        folders = [entry.path for entry in entries if _is_folder(entry)]
+        waiting += [(path, above | {identity}) for path in reversed(folders)]
+        yield Path(here), [entry.name for entry in entries if not _is_folder(entry)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

@@ -62,6 +62,17 @@ def test_does_not_look_where_there_is_nothing_to_look_at():
     assert not watch.changed()
 
 
+def test_mark_tells_what_changes_behind_a_link(tmp_path: Path):
+    disk, folder = tmp_path / "disk", tmp_path / "parts"
+    disk.mkdir()
+    folder.mkdir()
+    (folder / "nut").symlink_to(disk)
+    (disk / "again").symlink_to(folder)
+    before = data_fingerprint(parse_spec(f"imagefolder:{folder}"))
+    (disk / "a.png").write_bytes(b"a")
+    assert data_fingerprint(parse_spec(f"imagefolder:{folder}")) != before
+
+
 @pytest.mark.parametrize("change", ["more", "fewer", "other", "gone"])
 def test_mark_tells_whatever_changes_in_a_folder(tmp_path: Path, change: str):
     folder = tmp_path / "nut"

@@ -14,6 +14,7 @@ from fedlp_edge.system.directories import (
     have_temporary_directory,
     home_directory,
     make_directory,
+    walk_folders,
 )
 
 
@@ -67,3 +68,28 @@ def test_usual_temporary_directory_stays(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("TMPDIR", "before")
     have_temporary_directory(tmp_path)
     assert os.environ["TMPDIR"] == "before"
+
+
+def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
+    disk, root = tmp_path / "disk", tmp_path / "root"
+    (disk / "deep").mkdir(parents=True)
+    (root / "b").mkdir(parents=True)
+    for file in (disk / "deep" / "y", disk / "x", root / "b" / "z", root / "a"):
+        file.touch()
+    (root / "linked").symlink_to(disk)
+    (disk / "deep" / "circle").symlink_to(root)
+    (root / "nowhere").symlink_to(tmp_path / "gone")
+    errors: list[OSError] = []
+    assert list(walk_folders(root, errors.append)) == [
+        (root, ["a", "nowhere"]),
+        (root / "b", ["z"]),
+        (root / "linked", ["x"]),
+        (root / "linked" / "deep", ["y"]),
+    ]
+    assert errors == []
+
+
+def test_folders_that_cannot_be_read_are_told_of(tmp_path: Path) -> None:
+    errors: list[OSError] = []
+    assert list(walk_folders(tmp_path / "gone", errors.append)) == []
+    assert [error.filename for error in errors] == [str(tmp_path / "gone")]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.readers.foreign_layouts import SYSTEM_FOLDERS
 from fedlp_edge.learning.data.spec import TableOptions
 from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.data.tables.csv_format import (
@@ -32,6 +33,7 @@ from fedlp_edge.learning.data.tables.csv_format import (
     rows_of,
 )
 from fedlp_edge.learning.foreign_code import error_line
+from fedlp_edge.system.directories import walk_folders
 
 PART_ROWS = 1 << 16
 """Rows that are read together."""
@@ -523,8 +525,17 @@ def table_files(path: Path, source: str) -> list[Path]:
     if not path.is_dir():
         return [path]
     suffixes = SUFFIXES[source]
+
+    def unreadable(error: OSError) -> None:
+        folder = Path(error.filename or path)
+        if folder == path or not _is_hidden(folder, path, source):
+            raise DataError(f"cannot read {folder}: {error.strerror}") from None
+
+    below = (here / name for here, names in walk_folders(path, unreadable) for name in names)
     found = sorted(
-        file for file in path.rglob("*") if file.name.lower().endswith(suffixes) and _is_shown(file, path, source)
+        file
+        for file in below
+        if file.name.lower().endswith(suffixes) and not _is_hidden(file, path, source) and file.is_file()
     )
     if any(_is_note(file) for file in found) and not all(_is_note(file) for file in found):
         found = [file for file in found if not _is_note(file)]
@@ -546,11 +557,11 @@ def _without_suffix(name: str) -> str:
     return next((name[: -len(suffix)] for suffix in suffixes if name.lower().endswith(suffix)), name)
 
 
-def _is_shown(file: Path, root: Path, source: str) -> bool:
-    """Tells whether a file is meant as a table: none that editors, notebooks, systems and Spark keep for themselves."""
-    parts = file.relative_to(root).parts
+def _is_hidden(entry: Path, root: Path, source: str) -> bool:
+    """Tells whether an entry is none of the owner's: editors, notebooks, systems and Spark keep it for themselves."""
     hidden = (".", "_", "~") if source == "parquet" else (".", "~$", "__MACOSX")
-    return not any(part.startswith(hidden) for part in parts) and file.is_file()
+    parts = entry.relative_to(root).parts
+    return any(part.startswith(hidden) or part.lower() in SYSTEM_FOLDERS for part in parts)
 
 
 def _is_note(file: Path) -> bool:

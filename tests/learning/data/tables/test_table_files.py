@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -101,3 +103,30 @@ def test_tables_of_a_directory_come_in_the_order_of_their_names(tmp_path: Path) 
     assert table_files(tmp_path / "b.csv", "csv") == [tmp_path / "b.csv"]
     with pytest.raises(DataError, match=r"holds no table: it needs files that end in \.parquet, \.pq$"):
         table_files(tmp_path / "deep", "parquet")
+
+
+def test_linked_folders_count_and_those_of_systems_do_not(tmp_path: Path) -> None:
+    disk, root = tmp_path / "disk", tmp_path / "root"
+    for folder in (disk, root / "$RECYCLE.BIN", root / ".git"):
+        folder.mkdir(parents=True)
+        (folder / "a.csv").write_text("a\n1\n")
+    (root / "today").symlink_to(disk)
+    assert table_files(root, "csv") == [root / "today" / "a.csv"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    for name in ("closed", "lost+found"):
+        (tmp_path / name).mkdir()
+    scan = os.scandir
+
+    def scandir(path: str) -> object:
+        if path != str(tmp_path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"cannot read .*/closed: Permission denied$"):
+        table_files(tmp_path, "csv")
+    (tmp_path / "closed").rmdir()
+    assert table_files(tmp_path, "csv") == [tmp_path / "a.csv"]
