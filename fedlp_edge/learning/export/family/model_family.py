@@ -106,9 +106,18 @@ class FamilyResult:
 
 
 def takes_raw_input(data: Dataset) -> bool:
-    """Returns whether samples are pictures of bytes: [channels, height, width] with one or three channels."""
+    """Returns whether samples are pictures of bytes: [channels, height, width] with one or three channels.
+
+    Bytes of another range than 0 to 255, such as the 0 to 16 of ``digits``, are not what a picture's file holds: who
+    gave such a graph a picture would get answers to another one.
+    """
     shape = data.input_shape
-    return len(shape) == 3 and shape[0] in (1, 3) and data.stored(slice(0, 1)).numpy(force=True).dtype == "uint8"
+    return (
+        len(shape) == 3
+        and shape[0] in (1, 3)
+        and abs(data.scale * 255 - 1) < 1e-6
+        and data.stored(slice(0, 1)).numpy(force=True).dtype == "uint8"
+    )
 
 
 @dataclass(frozen=True)

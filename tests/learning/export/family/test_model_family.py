@@ -11,7 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
+from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.early_exit import with_early_exits
 from fedlp_edge.learning.export.family import model_family
 from fedlp_edge.learning.export.family.model_family import FamilyOptions, FamilyResult, ModelFamily
@@ -69,6 +71,24 @@ def test_pictures_are_read_by_the_files_whatever_they_take(written: tuple[Path, 
     for entry in family.entries:
         answers = [answer.label for _, answer in Classifier(directory / entry.file).predict_all(files)]
         assert answers == ["dark", "bright", "dark"]
+
+
+def test_pictures_whose_white_is_not_255_are_taken_normalised(tmp_path: Path) -> None:
+    """The bytes of digits go from 0 to 16, those of a picture's file to 255: a graph cannot take both as they are."""
+    stored = pictures(LABELS)
+    data = Dataset.of_tensor(stored.stored() // 16, LABELS, stored.classes, 1 / 16, (0.0,), (0.5,))
+    tasks: dict[int, LearningTask] = {2: Classification(2)}
+    options = FamilyOptions(name="tiny", classes=("dark", "bright"), precisions=("fp32", "int8"))
+    family = ModelFamily(exits_of(a_model(2), (2,)), tasks, data, data, tmp_path, options).write()
+    assert family.refused == ()
+
+    files = [tmp_path / "dark.png", tmp_path / "bright.png"]
+    for file, number in zip(files, (0, 1), strict=True):
+        Image.fromarray(stored.stored()[number, 0].numpy()).save(file)
+    for entry in family.entries:
+        classifier = Classifier(tmp_path / entry.file)
+        assert classifier.onnx_metadata.input_type == "float32"
+        assert [answer.label for _, answer in classifier.predict_all(files)] == ["dark", "bright"]
 
 
 def test_a_regression_is_written_in_every_precision(tmp_path: Path) -> None:
