@@ -88,6 +88,7 @@ def partition(
         stages[0] = replace(stages[0], module=_with_first(stages[0].module, "whole_numbers", ToIntegers()))
     elif _changes_input(stages[0].module, sample):
         stages[0] = replace(stages[0], module=_with_first(stages[0].module, "own_copy", OwnCopy()))
+    _protect_features(stages, sample)
     return _with_exits(stages, sample, num_classes, head_mode, seed)
 
 
@@ -113,21 +114,30 @@ class ToIntegers(nn.Module):
 
 
 class OwnCopy(nn.Module):
-    """Copies samples for a model that changes its input in place, as ``x -= 0.5`` does: others still need them."""
+    """Copies the input of a layer that changes it in place, as ``x -= 0.5`` does: others still need it."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns a copy of ``x``, [B, ...]."""
-        return x.clone()
+    def forward(self, x: Any) -> Any:
+        """Returns a copy of ``x``, [B, ...], or of the first tensor of a tuple, behind which others are passed on."""
+        return (x[0].clone(), *x[1:]) if isinstance(x, tuple) else x.clone()
 
 
-def _changes_input(layer: nn.Module, sample: torch.Tensor) -> bool:
-    """Tells whether a layer writes into its input."""
-    generator = torch.Generator().manual_seed(0)
-    given = torch.rand(sample.shape, generator=generator).to(sample)
-    before = given.clone()
-    with preserved(sample.device), torch.no_grad(), mode(layer, training=False):
-        layer(given)
-    return not torch.equal(given, before)
+def _protect_features(stages: list[Stage], sample: torch.Tensor) -> None:
+    """Has layers behind the first copy their input if they write into it: the exit head before them needs it, too."""
+    value: Any = sample
+    for index, stage in enumerate(stages):
+        if index and _changes_input(stage.module, value):
+            stages[index] = replace(stage, module=_with_first(stage.module, "own_copy", OwnCopy()))
+        with preserved(sample.device), torch.no_grad(), mode(stage.module, training=False):
+            value = stages[index].module(value)
+
+
+def _changes_input(layer: nn.Module, given: Any) -> bool:
+    """Tells whether a layer writes into its input: torch counts the changes of a tensor and of its views."""
+    feature = feature_of(given).clone()
+    before = feature._version
+    with preserved(feature.device), torch.no_grad(), mode(layer, training=False):
+        layer((feature, *given[1:]) if isinstance(given, tuple) else feature)
+    return feature._version != before
 
 
 def _with_first(layer: nn.Module, name: str, conversion: nn.Module) -> nn.Module:

@@ -463,3 +463,10 @@ def test_costs_count_all_the_heads_that_a_depth_holds() -> None:
         assert many.parameters == sum(p.numel() for p in layered.submodel(depth).parameters())
         assert (many.forward_macs > one.forward_macs) == (depth > 1)
         assert many.activation_bytes >= one.activation_bytes
+
+
+def test_block_that_writes_into_its_input_leaves_the_exit_before_it_its_feature() -> None:
+    blocks = [nn.Linear(4, 4), nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 4)), nn.Linear(4, 2)]
+    part = partition(blocks, torch.zeros(1, 4)).submodel(2, "all")
+    sum(exit.sum() for exit in part.exits(torch.rand(3, 4))).backward()
+    assert all(value.grad is not None for value in part.parameters())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -116,3 +118,29 @@ def test_partition_pools_first_and_learns_the_same() -> None:
     assert all(torch.equal(a, b) for a, b in zip(gradients, again, strict=True))
     rectified = [size for kind, size in order_of_calls(split, x) if kind == "relu"]
     assert rectified == [4 * 2 * 64, 4 * 2 * 16, 4 * 2 * 16]  # the last one is read twice and stays as it was
+
+
+class AddsPositions(nn.Module):
+    """Writes into what the pool gives, through a view of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu, self.pool = nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+        self.positions, self.out = nn.Parameter(torch.ones(2, 4)), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(self.relu(self.conv(x))).flatten(2)
+        x += self.positions
+        return self.out(x.flatten(1))
+
+
+def drops_in_place() -> nn.Module:
+    first = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+    return nn.Sequential(first, nn.Dropout(0.5, inplace=True), nn.Flatten(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("make", [AddsPositions, drops_in_place])
+def test_order_stays_where_what_follows_writes_into_the_result(make: Callable[[], nn.Module]) -> None:
+    part = partition(make(), torch.zeros(1, 1, 4, 4)).submodel(1).train()
+    part(torch.rand(2, 1, 4, 4)).sum().backward()
+    assert all(value.grad is not None for value in part.parameters())
