@@ -116,10 +116,13 @@ class Membership:
     def left(self, status: Status) -> bool:
         """Takes a device out that went offline; returns whether it was in the fleet with this session."""
         if not self._registry.leave(status.device, status.session):
+            if status.ended and status.device not in self._registry.members:
+                # Of a round that an earlier life of this coordinator opened.
+                self._step(round_events.DeviceGone(status.device, ended=True))
             return False
         log.info("%s left", status.device)
         self._context.emit(events.DeviceLeft(time=time.time(), device=status.device))
-        self._step(round_events.DeviceGone(status.device))
+        self._step(round_events.DeviceGone(status.device, ended=status.ended))
         return True
 
     def ready(self, message: Ready) -> Member | None:

@@ -94,11 +94,12 @@ class Presence:
         return self._since is not None and self._now - self._since >= _LIMITS.settled_seconds
 
     def leave(self) -> Effects:
-        """Publishes the offline status that the last will would otherwise publish; none under another agent's name."""
+        """Says that the agent is ended, where the last will would say that it is offline; not under another's name."""
         if self._leaving:
             return []
         self._leaving = True
-        return [Publish(self._topic, status(self._identity, None), retain=True)]
+        goodbye = msgspec.structs.replace(status(self._identity, None), ended=True)
+        return [Publish(self._topic, goodbye, retain=True)]
 
     def on_status(self, message: Status, retained: bool) -> Effects:
         """Takes a status under this device's name: an echo, one of an earlier life, or one of another agent."""

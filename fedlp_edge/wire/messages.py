@@ -134,6 +134,7 @@ class Status(Message, frozen=True, kw_only=True):
 
     Attributes:
         session: Random name, new at every start of the agent; distinguishes two agents with one identity.
+        ended: Whether the agent was ended; its last will, which says that the connection is lost, does not say so.
         settled: Whether the agent has been online for a while; of two agents with one identity the other one stops.
         revision: Number of measurements of the machine and its data; when it changes, the device is asked again for
             tasks that it could not do before.
@@ -146,6 +147,7 @@ class Status(Message, frozen=True, kw_only=True):
     online: bool
     session: Name
     facts: DeviceFacts | None = None
+    ended: bool = False
     settled: bool = False
     revision: Natural = 0
     echo_bytes: Natural = 0

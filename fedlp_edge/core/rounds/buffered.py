@@ -180,8 +180,9 @@ class BufferedRounds:
         if self.phase is Phase.COLLECTING and self._buffer:
             if self._complete(self._buffer):
                 return -math.inf
-            overdue = [task.deadline for task in self._tasks.values() if self._replaceable(task)]
-            return min([self._buffer.deadline, *overdue, *([] if self._tasks else self._ready_devices.pauses())])
+            times = [task.deadline for task in self._tasks.values() if self._replaceable(task)]
+            times += self._ready_devices.end_of_wait(self._tasks)
+            return min([self._buffer.deadline, *times, *([] if self._tasks else self._ready_devices.pauses())])
         return self._ready_devices.next_wakeup() if self.phase is Phase.WAITING else None
 
     def fitness(self, device: str) -> Fitness:
@@ -337,7 +338,8 @@ class BufferedRounds:
 
     def _complete(self, buffer: _Buffer) -> bool:
         """Returns whether the buffer is full, or no update is awaited and the quorum is reached."""
-        return self._full(buffer) or (not self._tasks and len(buffer.arrived) >= self._quorum(buffer))
+        awaited = self._tasks.keys() - self._ready_devices.ended()
+        return self._full(buffer) or (not awaited and len(buffer.arrived) >= self._quorum(buffer))
 
     def _collect(self, buffer: _Buffer, now: float, effects: list[Effect]) -> None:
         if not self._full(buffer):

@@ -103,9 +103,15 @@ class DeviceReady:
 
 @dataclass(frozen=True)
 class DeviceGone:
-    """A device went offline; it keeps its place in an open round and gets its task again when it is ready."""
+    """A device went offline; it keeps its place in an open round and gets its task again when it is ready.
+
+    Attributes:
+        device: Device id.
+        ended: Whether its agent was ended and said so. Without that its connection may be lost for a while.
+    """
 
     device: str
+    ended: bool = False
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class ReadyDevices:
         self._reported: tuple[int, int] | None = None
         self._give_up_at: float | None = None
         self._present: set[str] = set()
+        self._ended_at: dict[str, float] = {}
         self._now = now
         self.ready: dict[str, CohortMember] = {}
         self.fitness_tracker = FitnessTracker(dict(fitness or {}), now)
@@ -77,12 +78,16 @@ class ReadyDevices:
         match event:
             case DeviceReported(device):
                 self._present.add(device)
+                self._ended_at.pop(device, None)
             case DeviceReady(member):
                 self._present.add(member.device)
+                self._ended_at.pop(member.device, None)
                 self.ready[member.device] = member
-            case DeviceGone(device):
+            case DeviceGone(device, ended):
                 self._present.discard(device)
                 self.ready.pop(device, None)
+                if ended:
+                    self._ended_at[device] = now
             case DeviceUnable(device, fault, reason):
                 self.ready.pop(device, None)
                 self.failed(device, fault, reason, round, effects)
@@ -112,6 +117,17 @@ class ReadyDevices:
         times = [self.fitness_tracker.retry_at(device) for device in self.ready if not self.fitness_tracker[device].out]
         if self._give_up_at is not None:
             times.append(self._give_up_at)
+        return [time for time in times if time > self._now]
+
+    def ended(self) -> set[str]:
+        """Returns the ids of devices whose agents were ended, and not started again within ``rejoin_seconds``."""
+        return {device for device, time in self._ended_at.items() if self._now >= time + self._settings.rejoin_seconds}
+
+    def end_of_wait(self, devices: Iterable[str]) -> list[float]:
+        """Returns the times when waiting for those of some devices whose agents were ended is over."""
+        times = (
+            self._ended_at[device] + self._settings.rejoin_seconds for device in devices if device in self._ended_at
+        )
         return [time for time in times if time > self._now]
 
     def fit(self, round: int) -> set[str]:

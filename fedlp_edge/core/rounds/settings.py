@@ -28,8 +28,8 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             out to be unable to take part is not waited for.
         deadline_seconds: Seconds from the opening of a round after which updates are left out.
         quorum: Share of the cohort, unfit devices left out, whose updates make a round count.
-        rejoin_seconds: Seconds to wait after a restart of the coordinator for the devices that were there; also, how
-            long to go on when nobody who is there is fit.
+        rejoin_seconds: Seconds to wait after a restart of the coordinator for the devices that were there; how long a
+            round waits for a device whose agent was ended; also, how long to go on when nobody who is there is fit.
         keep_checkpoints: Number of latest checkpoints that stay on disk; 0 keeps all.
         buffer_size: Updates that make a version, in buffered mode.
         staleness_exponent: Exponent of the staleness weight: in buffered mode an update that started ``s`` versions ago

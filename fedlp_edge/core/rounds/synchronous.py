@@ -58,9 +58,9 @@ class _OpenRound:
     missed: set[str] = field(default_factory=set)
 
     @property
-    def resolved(self) -> bool:
-        """Whether no further update can come."""
-        return len(self.arrived) + len(self.missed) == len(self.cohort)
+    def awaited(self) -> set[str]:
+        """Ids of devices whose update may still come."""
+        return self.cohort.keys() - self.arrived - self.missed
 
     @property
     def most(self) -> int:
@@ -174,10 +174,11 @@ class SynchronousRounds:
         """Returns the time by which ``TimePassed`` must be sent, in seconds; None if the machine waits for events."""
         if self.phase is Phase.COLLECTING and self._open:
             # A resumed round may be complete already; the first TimePassed closes it.
-            if self._open.resolved and len(self._open.arrived) >= self._quorum(self._open):
+            if not self._open.awaited and len(self._open.arrived) >= self._quorum(self._open):
                 return -math.inf
             lacks = self._open.most < self._quorum(self._open)
-            return min([self._open.deadline, *(self._ready_devices.pauses() if lacks else [])])
+            times = [self._open.deadline, *self._ready_devices.end_of_wait(self._open.awaited)]
+            return min([*times, *(self._ready_devices.pauses() if lacks else [])])
         return self._ready_devices.next_wakeup() if self.phase is Phase.WAITING else None
 
     def fitness(self, device: str) -> Fitness:
@@ -259,16 +260,18 @@ class SynchronousRounds:
         if current is None:
             return
         quorum, overdue = self._quorum(current), now >= current.deadline
+        ended = current.awaited & self._ready_devices.ended()
         if len(current.arrived) >= quorum:
-            if current.resolved or overdue:
+            if current.awaited <= ended or overdue:
                 self._close(current, effects)
             return
-        # At the deadline, devices that have not answered may never do; before it, only missed updates are replaced.
-        likely = len(current.arrived) if overdue else current.most
+        # At the deadline, devices that have not answered may never do; before it, only updates are replaced that were
+        # missed, or whose devices were ended.
+        likely = len(current.arrived) if overdue else current.most - len(ended)
         added = self._replacements(current, quorum - likely) if likely < quorum else []
         if added or overdue:
             self._extend(current, added, quorum, now, effects, ask_again=overdue)
-        if not added and current.resolved:
+        if not added and not current.awaited:
             self._ready_devices.end_run_if_none_fit(effects)
 
     def _close(self, current: _OpenRound, effects: list[Effect]) -> None:
@@ -291,8 +294,7 @@ class SynchronousRounds:
         ask_again: bool,
     ) -> None:
         """Sets a new deadline and gives places to as many ready devices as are lacking."""
-        silent = current.cohort.keys() - current.arrived - current.missed
-        retry = sorted(silent & self._ready_devices.ready.keys()) if ask_again else []
+        retry = sorted(current.awaited & self._ready_devices.ready.keys()) if ask_again else []
         said: list[Effect] = []
         for device in retry:
             self._ready_devices.failed(device, DeviceFault.LOST, SILENT, current.round, said)

@@ -188,6 +188,17 @@ def test_device_that_is_offline_keeps_its_task_until_it_is_too_stale():
     assert run.handle(UpdateArrived("b"), 30.0) == [CloseRound(3, contributors=("a", "b"), lost=("c",))]
 
 
+def test_version_waits_for_a_device_whose_agent_was_ended_as_long_as_a_restart_may_take():
+    run = machine(min_devices=3, buffer_size=3, rejoin_seconds=20.0)
+    ready(run, "a", "b", "c")
+    run.handle(DeviceGone("c", ended=True), 1.0)
+    run.handle(UpdateArrived("a"), 2.0)
+    assert run.handle(UpdateArrived("b"), 3.0) == []
+    assert run.next_wakeup() == 21.0
+    assert run.handle(TimePassed(), 21.0) == [CloseRound(1, contributors=("a", "b"), lost=())]
+    assert run.member("c", 1) == place("c", 1)  # which may still deliver
+
+
 def test_device_that_comes_back_goes_on_with_its_task():
     run = started("abc")
     run.handle(DeviceGone("c"), 1.0)

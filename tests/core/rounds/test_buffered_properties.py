@@ -163,7 +163,7 @@ def member(device: str, depth: int, weight: int) -> CohortMember:
 devices = st.sampled_from(DEVICES)
 happenings = st.one_of(
     st.builds(DeviceReady, st.builds(member, devices, st.integers(1, 2), st.sampled_from([1, 10, 1000]))),
-    st.builds(DeviceGone, devices),
+    st.builds(DeviceGone, devices, st.booleans()),
     st.builds(UpdateArrived, devices),
     st.builds(UpdateArrived, devices),
     st.builds(UpdateMissed, devices),

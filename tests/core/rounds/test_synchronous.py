@@ -7,6 +7,7 @@ from fedlp_edge.core.rounds.events import (
     CohortMember,
     DeviceGone,
     DeviceReady,
+    DeviceReported,
     ExtendRound,
     FinishRun,
     FitnessChanged,
@@ -184,6 +185,60 @@ def test_device_that_comes_back_gets_its_task_again():
     assert run.handle(DeviceReady(place("a")), 2.0) == [SendTask(1, "a")]
     assert run.handle(UpdateArrived("a"), 3.0) == []
     assert run.handle(DeviceReady(place("a")), 4.0) == []
+
+
+def test_round_waits_for_a_device_whose_agent_was_ended_as_long_as_a_restart_may_take():
+    run = machine(min_devices=3, quorum=0.5, rejoin_seconds=20.0)
+    ready(run, "a", "b", "c")
+    run.handle(DeviceGone("c", ended=True), 1.0)
+    run.handle(UpdateArrived("a"), 2.0)
+    run.handle(UpdateArrived("b"), 3.0)
+    assert run.next_wakeup() == 21.0
+    assert run.handle(TimePassed(), 20.9) == []
+    assert run.handle(TimePassed(), 21.0) == [CloseRound(1, contributors=("a", "b"), lost=("c",))]
+
+
+def test_device_whose_agent_is_started_again_in_time_is_awaited():
+    run = machine(min_devices=2, quorum=0.5, rejoin_seconds=20.0)
+    ready(run, "a", "b")
+    run.handle(DeviceGone("b", ended=True), 1.0)
+    run.handle(UpdateArrived("a"), 2.0)
+    run.handle(DeviceReported("b"), 20.0)
+    assert run.next_wakeup() == 100.0
+    assert run.handle(TimePassed(), 30.0) == []
+    assert run.handle(DeviceReady(place("b")), 40.0) == [SendTask(1, "b")]
+    assert run.handle(UpdateArrived("b"), 50.0) == [CloseRound(1, contributors=("a", "b"), lost=())]
+
+
+def test_round_waits_until_the_deadline_for_a_device_whose_connection_is_lost():
+    run = machine(min_devices=2, quorum=0.5, rejoin_seconds=20.0)
+    ready(run, "a", "b")
+    run.handle(DeviceGone("b"), 1.0)
+    run.handle(UpdateArrived("a"), 2.0)
+    assert run.next_wakeup() == 100.0
+
+
+def test_device_whose_agent_was_ended_is_replaced_before_the_deadline():
+    run = machine(min_devices=2, devices_per_round=2, quorum=1.0, rejoin_seconds=20.0)
+    ready(run, "a", "b", "c")
+    chosen = [place.device for place in run.cohort.places]
+    (spare,) = {"a", "b", "c"} - set(chosen)
+    run.handle(UpdateArrived(chosen[0]), 1.0)
+    run.handle(DeviceGone(chosen[1], ended=True), 2.0)
+    assert names(run.handle(TimePassed(), 22.0)[0].added) == [spare]
+    assert run.next_wakeup() == 122.0
+    assert run.handle(TimePassed(), 23.0) == []
+    assert run.handle(UpdateArrived(spare), 30.0) == [
+        CloseRound(1, contributors=tuple(sorted((chosen[0], spare))), lost=(chosen[1],))
+    ]
+
+
+def test_fleet_of_one_whose_agent_was_ended_goes_on_waiting():
+    run = machine(rejoin_seconds=20.0)
+    ready(run, "a")
+    run.handle(DeviceGone("a", ended=True), 1.0)
+    assert run.handle(TimePassed(), 21.0) == []
+    assert run.next_wakeup() == 100.0
 
 
 def test_device_that_comes_back_with_another_depth_loses_its_place():

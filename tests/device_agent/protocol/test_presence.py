@@ -80,7 +80,7 @@ def test_ignores_a_retained_status_of_an_earlier_life():
 
 def test_says_goodbye_when_told_to_leave():
     message = only(Device().join().handle(Leave()), Publish).message
-    assert (message.online, message.facts) == (False, None)
+    assert (message.online, message.facts, message.ended) == (False, None, True)
 
 
 def statuses(effects):
