@@ -126,6 +126,29 @@ def test_lines_are_counted_with_what_loggers_write_between_them(tmp_path: Path) 
         loaded(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize("gap", ["", "0000-00-00 00:00:00", "NULL"])
+@pytest.mark.parametrize(
+    ("options", "values", "left_out"),
+    [
+        ("", [[3], [1], [4], [5]], ""),
+        ("&window=2", [[[3, 1]], [[4, 5]]], ""),
+        ("&horizon=1", [[3], [1], [4]], ""),
+        ("&window=2&stride=1", [[[3, 1]], [[1, 4]], [[4, 5]]], ", 1 window that touch them"),
+    ],
+)
+def test_rows_without_a_time_are_left_out_and_counted(
+    tmp_path: Path, gap: str, options: str, values: list[list[float]], left_out: str
+) -> None:
+    times = ["10:01:00", "", "10:00:00", "10:02:00", "10:03:00"]
+    rows_of_file = [
+        f"{'2024-01-01 ' + time if time else gap},{a},x" for time, a in zip(times, (1, 2, 3, 4, 5), strict=True)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["time,a,y", *rows_of_file, ""]))
+    data = loaded(tmp_path / "t.csv", f"target=y&time=time{options}")
+    assert rows(data) == values
+    assert data.remarks == f"left out: 1 row without a time{left_out}"
+
+
 def test_a_line_that_a_logger_has_not_written_to_its_end_makes_no_class(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,y\n1,ok\n2,worn\n3,ok\n4,wo")

@@ -56,6 +56,7 @@ _MARKED = 2
 
 _DOTTED_CLOCK = r"^\s*(\d{1,2})\.(\d{2})(?:\.(\d{2}))?\s*$"
 _SLASHED_DATE = r"^\s*(\d{1,2})[/-](\d{1,2})[/-]\d{2,4}(?!\d)"
+_NO_DATE = "0000-00-00"  # of MySQL
 _MONTHS = 12
 _AROUND_NAMES = " \t\ufeff"  # a byte order mark stands where files were joined
 _BEYOND = "\0beyond"  # name of the column beyond those that the header names
@@ -73,7 +74,7 @@ class TablePart:
         features: Values, float32 [n, F]; a gap is not finite.
         target: Values of the target columns, a list of arrays [n] of text or numbers.
         group: Name of the group of each row, text [n]; None without groups.
-        time: Time of each row, float64 [n]; None if the order in the file counts.
+        time: Time of each row, float64 [n], NaN where it is missing; None if the order in the file counts.
     """
 
     features: npt.NDArray[np.float32]
@@ -213,7 +214,7 @@ class TableFile:
                 features=made,
                 target=[self._target(frame[name], name, first) for name in self._options.target],
                 group=self._groups(frame, n),
-                time=self._times(self._joined_times(frame), first) if self._options.time else None,
+                time=self._times_and_gaps(self._joined_times(frame), first) if self._options.time else None,
             )
             first += n
             self.headers += self._headers_of_part
@@ -420,6 +421,17 @@ class TableFile:
     @property
     def _time_name(self) -> str:
         return " and ".join(self._options.time)
+
+    def _times_and_gaps(self, column: Any, first: int) -> npt.NDArray[np.float64]:
+        gaps = np.asarray(column.isna(), np.bool_)
+        if column.dtype.kind == "O":
+            gaps = gaps | np.asarray(column.astype("string").str.startswith(_NO_DATE).fillna(False), np.bool_)
+        if gaps.all():
+            return np.full(len(column), np.nan)
+        if gaps.any():
+            column = column.where(~gaps).ffill().bfill()  # so that rows keep their places in messages
+        times = self._times(column, first)
+        return np.where(gaps, np.nan, times)
 
     def _times(self, column: Any, first: int) -> npt.NDArray[np.float64]:
         import pandas  # noqa: PLC0415 - an extra

@@ -16,6 +16,7 @@ class TableReport:
         empty: Number of empty files in a directory.
         gaps: Number of rows in which a feature has no value.
         first_gap: Place and column of the first of them.
+        untimed: Number of rows without a time.
         untargeted: Number of rows without a target.
         windows: Number of windows that touch such rows.
         short: Number of series with too few rows for a window.
@@ -41,6 +42,7 @@ class TableReport:
     empty: int = 0
     gaps: int = 0
     first_gap: str = ""
+    untimed: int = 0
     untargeted: int = 0
     windows: int = 0
     short: int = 0
@@ -78,6 +80,8 @@ class TableReport:
             parts.append("the units below the names of the columns")
         if self.gaps:
             parts.append(f"{_count(self.gaps, 'row')} with gaps (the first is {self.first_gap})")
+        if self.untimed:
+            parts.append(f"{_count(self.untimed, 'row')} without a time")
         if self.untargeted:
             words = f" ({', '.join(self.gap_words)}: a class must be called otherwise)" if self.gap_words else ""
             parts.append(f"{_count(self.untargeted, 'row')} without a target{words}")

@@ -38,7 +38,7 @@ class _Table:
         series: Number of the series of each row, int64 [R]: of one group in one file.
         group: Number of the group of each series, int64.
         group_names: Names of the groups by number.
-        time: Time of each row, float64 [R]; None if the order in the files counts.
+        time: Time of each row, float64 [R], NaN where it is missing; None if the order in the files counts.
         gaps: Whether a feature of each row has no value, bool [R].
         skipped: What is left out.
     """
@@ -329,6 +329,11 @@ def _planned(
     unused = table.gaps[order] | (_nowhere(table)[order] if options.group else False)
     used_series = np.isin(series, series[order[begins[chosen]]])
     skipped.gaps = int((table.gaps & used_series).sum())
+    if table.time is not None:
+        untimed = np.isnan(table.time)
+        unused |= untimed[order]
+        has_target = has_target & ~untimed  # such a row is no target either, as nobody knows what it follows
+        skipped.untimed = int((untimed & used_series).sum())
     starts, firsts, lasts = [], [], []
     for begin, end in zip(begins[chosen].tolist(), ends[chosen].tolist(), strict=True):
         if end - begin < needs:
@@ -371,7 +376,7 @@ def _pauses(time: npt.NDArray[np.float64], series: Indices, starts: Indices, row
         starts: First row of each sample.
         rows: Number of rows of a sample, its target included.
     """
-    steps = np.where(np.diff(series) == 0, np.diff(time), 0)
+    steps = np.where(np.diff(series) == 0, np.nan_to_num(np.diff(time)), 0)
     usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
     pause = np.concatenate([[0], np.cumsum(steps > _PAUSE * usual)]) if usual else np.zeros(len(time), np.int64)
     reach = pause[starts + rows - 1] > pause[starts]
