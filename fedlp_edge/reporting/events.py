@@ -171,10 +171,25 @@ class RoundFailed(Event, frozen=True, kw_only=True):
 
 
 class WaitingForDevices(Event, frozen=True, kw_only=True):
-    """This event says that the coordinator waits for devices."""
+    """This event says that the coordinator waits for devices.
+
+    Attributes:
+        present: Number of devices that are ready.
+        wanted: Number of devices that are needed.
+        unable: Number of devices that are online and cannot take part; those that are needed come on top.
+    """
 
     present: int
     wanted: int
+    unable: int = 0
+
+    @property
+    def words(self) -> str:
+        """The event in words."""
+        if not self.unable:
+            return f"waiting for devices: {self.present} of {self.wanted} are there"
+        more, verb = self.wanted - self.present, "is" if self.unable == 1 else "are"
+        return f"waiting for {more} more; {self.unable} that {verb} there cannot take part now"
 
 
 class BrokerDisconnected(Event, frozen=True, kw_only=True):

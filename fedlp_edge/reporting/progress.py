@@ -266,7 +266,7 @@ def _(event: RoundFailed, progress: RunProgress) -> None:
 @_apply.register
 def _(event: WaitingForDevices, progress: RunProgress) -> None:
     progress.phase = "waiting"
-    progress.note = f"waiting for devices: {event.present} of {event.wanted} are there"
+    progress.note = event.words
 
 
 @_apply.register

@@ -127,7 +127,7 @@ def _(event: RoundFailed) -> str:
 
 @_line.register
 def _(event: WaitingForDevices) -> str:
-    return f"waiting for devices: {event.present} of {event.wanted} are there"
+    return event.words
 
 
 @_line.register

@@ -59,6 +59,14 @@ from fedlp_edge.reporting.text_view import line_for, listed
             "round 2 asks again: 1 updates so far, 3 needed",
         ),
         (WaitingForDevices(time=1, present=1, wanted=2), "waiting for devices: 1 of 2 are there"),
+        (
+            WaitingForDevices(time=1, present=0, wanted=1, unable=1),
+            "waiting for 1 more; 1 that is there cannot take part now",
+        ),
+        (
+            WaitingForDevices(time=1, present=1, wanted=4, unable=2),
+            "waiting for 3 more; 2 that are there cannot take part now",
+        ),
         (BrokerDisconnected(time=1, reason="closed"), "broker lost: closed"),
         (BrokerReconnected(time=1), "broker is back"),
         (ModelRefused(time=1, depth=2, reason="no operator"), "depth 2 has no ONNX file: no operator"),

@@ -280,10 +280,12 @@ class TooFewDevices:
     Attributes:
         present: Number of devices that are ready.
         wanted: Number of devices that are needed.
+        unable: Number of devices that are online and cannot take part; those that are needed come on top.
     """
 
     present: int
     wanted: int
+    unable: int = 0
 
 
 @dataclass(frozen=True)

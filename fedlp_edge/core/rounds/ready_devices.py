@@ -55,7 +55,7 @@ class ReadyDevices:
         self._seed = seed
         self._expected = expected
         self._rejoin_until = now + settings.rejoin_seconds if expected else now
-        self._reported: tuple[int, int] | None = None
+        self._reported: TooFewDevices | None = None
         self._give_up_at: float | None = None
         self._present: set[str] = set()
         self._ended_at: dict[str, float] = {}
@@ -155,9 +155,10 @@ class ReadyDevices:
         if have >= wanted:
             self._expected, self._reported, self._give_up_at = frozenset(), None, None
             return True
-        if self._reported != (have, wanted):
-            self._reported = (have, wanted)
-            effects.append(TooFewDevices(have, wanted))
+        too_few = TooFewDevices(have, wanted, idle)
+        if self._reported != too_few:
+            self._reported = too_few
+            effects.append(too_few)
         self.end_run_if_none_fit(effects)
         return False
 

@@ -66,7 +66,7 @@ def test_gives_the_run_up_if_nobody_can_take_part_until_somebody_changes() -> No
 
     effects.clear()
     assert not found.enough(1, effects)
-    assert effects == [TooFewDevices(0, 1), NoDeviceFit({"a": "no labels"}, 20.0)]
+    assert effects == [TooFewDevices(0, 1, unable=1), NoDeviceFit({"a": "no labels"}, 20.0)]
     assert found.next_wakeup() == 21.0
 
     found.take(TimePassed(), 1, 21.0, effects)
