@@ -204,10 +204,13 @@ class BrokerAddress:
             try:
                 # Without a password, OpenSSL would prompt for one, and nobody answers a prompt of a service.
                 context.load_cert_chain(self.certificate, self.key, password="")
-            except (OSError, ssl.SSLError) as error:
+            except OSError as error:
+                if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+                    why = f"the key in {self.key} is another one's"
+                else:
+                    why = f"{error}; both must be PEM, and the key not encrypted"
                 raise ConfigError(
-                    f"broker client certificate {self.certificate} or its key is unusable: {error}; "
-                    "both must be PEM, and the key not encrypted"
+                    f"broker client certificate {self.certificate} or its key is unusable: {why}"
                 ) from None
         return context
 
@@ -372,6 +375,8 @@ def _file(what: str, path: str | None) -> Path | None:
     if not path:
         return None
     found = expand_user(path)
+    if found.is_dir():
+        raise ConfigError(f"broker {what} file {path} is a folder; name the PEM file in it")
     if not found.is_file():
         raise ConfigError(f"broker {what} file {path} does not exist")
     return found

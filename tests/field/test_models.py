@@ -221,6 +221,29 @@ class Dropped(Cnn):
         return super().forward(functional.dropout(x, 0.3))
 
 
+class Turned(nn.Module):
+    """Turns pairs of features by angles that follow from their place, as rotary embeddings do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("turns", torch.polar(torch.ones(6), torch.arange(6.0)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pairs = torch.view_as_complex(x.unflatten(-1, (6, 2)).contiguous())
+        return torch.view_as_real(pairs * self.turns).flatten(-2)
+
+
+class QuantisedLater(nn.Module):
+    """Adds through a module, as models do that are prepared for quantisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.sum = nn.Conv2d(4, 4, 1), torch.ao.nn.quantized.FloatFunctional()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.sum.add(x, self.conv(x))  # type: ignore[no-any-return]
+
+
 class Dice(Cnn):
     """Drops a part by Python's random numbers."""
 
@@ -318,6 +341,8 @@ TRAINED: dict[str, tuple[Make, tuple[int, ...]]] = {
     "weight norm": (lambda: old_norm(nn.utils.parametrizations.weight_norm), PICTURE),
     "watched backward": (watched_backward, PICTURE),
     "straight through": (lambda: Cnn(Signs()), PICTURE),
+    "rotary positions": (lambda: Cnn(Turned()), PICTURE),
+    "quantised later": (lambda: Cnn(QuantisedLater()), PICTURE),
     "logarithms": (lambda: nn.Sequential(Cnn(), nn.Linear(CLASSES, CLASSES), nn.LogSoftmax(dim=1)), PICTURE),
 }
 

@@ -121,6 +121,7 @@ def test_password_file_may_come_from_the_environment(tmp_path: Path) -> None:
         (BrokerSettings(username="pi", password_file="/no/such/file"), "password file /no/such/file cannot be read"),
         (BrokerSettings(username="pi", password_file="/dev/null"), "empty first line"),
         (BrokerSettings(url="mqtts://broker", ca="/no/such/file"), "CA file /no/such/file does not exist"),
+        (BrokerSettings(url="mqtts://broker", ca="/"), "CA file / is a folder; name the PEM file in it"),
         (BrokerSettings(url="mqtts://broker", certificate=__file__), "go together"),
         (BrokerSettings(ca=__file__), "not encrypted; use mqtts://"),
     ],

@@ -182,17 +182,23 @@ def _check_state(model: nn.Module) -> None:
             raise PartitionError(
                 f"{name} is TorchScript (torch.jit), which cannot be split; give the module that it was made from"
             )
-        if ".quantized." in type(part).__module__ and type(part).__module__.startswith(("torch.ao.", "torch.nn.")):
+        kind = type(part)
+        if (
+            ".quantized." in kind.__module__
+            and kind.__module__.startswith(("torch.ao.", "torch.nn."))
+            and kind.__name__ != "FloatFunctional"  # which adds in floating point, to be quantised later
+        ):
             raise PartitionError(
-                f"{name} is quantised ({type(part).__name__}), and such weights cannot be trained: give the model in "
+                f"{name} is quantised ({kind.__name__}), and such weights cannot be trained: give the model in "
                 "floating point; fedlp export --precision int8 makes a small file of it"
             )
+    exchanged = {id(value) for value in model.state_dict(keep_vars=True).values()}
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(value):
             raise PartitionError(f"the size of {name} is not known yet; call the model once on an example")
         if value.is_meta:
             raise PartitionError(f"{name} has no values (it is on the meta device): make the model on the CPU")
-        if value.is_complex():
+        if value.is_complex() and id(value) in exchanged:
             raise PartitionError(
                 f"{name} is complex, and layers are exchanged as float32: hold its real and imaginary parts, as "
                 "torch.view_as_real gives them, and put them together in the forward by torch.view_as_complex"

@@ -60,6 +60,12 @@ def _mdns(address: BrokerAddress) -> str:
 
 def closed_early(address: BrokerAddress) -> BrokerError:
     """Makes the error for a connection that ends before the broker has answered."""
+    if address.certificate is not None:
+        return BrokerError(
+            f"the broker at {address.url} ended the connection before answering, as one does that refuses the client "
+            f"certificate {address.certificate}: is it of an authority that the broker knows, and not expired? The "
+            "broker's log says why"
+        )
     if address.tls:
         return BrokerError(
             f"the broker at {address.url} ended the connection before answering; it may want a client certificate "

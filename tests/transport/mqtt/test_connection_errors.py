@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -127,6 +129,10 @@ def test_silence_is_explained() -> None:
 
 def test_early_end_is_explained() -> None:
     assert "FEDLP_BROKER_CERT and FEDLP_BROKER_KEY" in str(closed_early(TLS))
+    shown = str(closed_early(replace(TLS, certificate=Path("cam.pem"), key=Path("cam.key"))))
+    assert (
+        "refuses the client certificate cam.pem: is it of an authority that the broker knows, and not expired" in shown
+    )
     url = f"mqtt://127.0.0.1:{free_port()}"
     assert str(closed_early(BrokerAddress.parse(url, {}))) == (
         f"the broker at {url} ended the connection before answering; is this port MQTT, and does the broker have room "
