@@ -149,6 +149,16 @@ def test_rows_without_a_time_are_left_out_and_counted(
     assert data.remarks == f"left out: 1 row without a time{left_out}"
 
 
+def test_words_of_a_logger_for_a_gap_can_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,y\n1,2,x\nERR,3,x\n4,OL,z\n-1,5,z\n6,7,ERR\n8,9,z\n")
+    with pytest.raises(DataError, match=r"t\.csv:3: column 'a' holds 'ERR', not a number: mend it, add missing=ERR if"):
+        loaded(path)
+    data = loaded(path, "target=y&missing=ERR,OL,-1")
+    assert (rows(data), data.classes) == ([[1, 2], [8, 9]], ("x", "z"))
+    assert data.remarks == (f"left out: 3 rows with gaps (the first is {path}:3, column 'a'), 1 row without a target")
+
+
 def test_a_line_that_a_logger_has_not_written_to_its_end_makes_no_class(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,y\n1,ok\n2,worn\n3,ok\n4,wo")

@@ -121,6 +121,7 @@ class TableOptions:
         stride: Number of rows from the start of a window to the start of the next.
         horizon: Number of rows from the last row of a sample to the row whose target is learned.
         missing: Numbers that stand for a gap, such as -9999.
+        missing_words: Words that stand for a gap in a CSV file, such as ERR.
         encoding: Encoding of the text of a CSV file, as Python calls it; empty to find it out.
     """
 
@@ -133,6 +134,7 @@ class TableOptions:
     stride: int = 1
     horizon: int = 0
     missing: tuple[float, ...] = ()
+    missing_words: tuple[str, ...] = ()
     encoding: str = ""
 
 
@@ -397,6 +399,7 @@ def _parse_options(tail: str, text: str, source: Source) -> dict[str, str]:
 
 def _parse_table(options: dict[str, str], text: str) -> TableOptions:
     window = _whole(options, "window", default=0, least=1)
+    marks = _names(options, "missing")
     if "stride" in options and not window:
         raise DataError(f"data {text!r}: stride= is the distance of windows; add window=N, or leave it out")
     if "only" in options and not options.get("group"):
@@ -410,7 +413,8 @@ def _parse_table(options: dict[str, str], text: str) -> TableOptions:
         window=window,
         stride=_whole(options, "stride", default=max(1, window), least=1),
         horizon=_whole(options, "horizon", default=0, least=0),
-        missing=_numbers(options, "missing"),
+        missing=tuple(float(mark) for mark in marks if _is_number(mark)),
+        missing_words=tuple(mark for mark in marks if not _is_number(mark)),
         encoding=_encoding(options.get("encoding", "")),
     )
 
@@ -423,11 +427,12 @@ def _time_columns(options: dict[str, str]) -> tuple[str, ...]:
     return names
 
 
-def _numbers(options: dict[str, str], key: str) -> tuple[float, ...]:
+def _is_number(text: str) -> bool:
     try:
-        return tuple(float(number) for number in options[key].split(",")) if key in options else ()
+        float(text)
     except ValueError:
-        raise DataError(f"{key}={options[key]} is wrong: write numbers that commas separate, such as -9999") from None
+        return False
+    return True
 
 
 def _encoding(name: str) -> str:

@@ -45,7 +45,7 @@ def test_parse_spec_reads_own_data() -> None:
         ("digits#share", "'share' is no option"),
         ("digits#colour=3", "'colour=3' is no option"),
         ("csv:t.csv#encoding=shift", "encoding=shift is unknown: write a name as Python has it"),
-        ("csv:t.csv#missing=none", "missing=none is wrong: write numbers that commas separate"),
+        ("csv:t.csv#missing=-1,,2", "missing=-1,,2 is wrong: write names that differ, separated by commas"),
         ("digits#seed=1&seed=2", "seed= is given twice"),
         ("digits#share=8/8", "share=8/8 is wrong"),
         ("digits#share=-1/8", "share=-1/8 is wrong"),

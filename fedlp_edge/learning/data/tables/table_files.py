@@ -56,6 +56,7 @@ _MARKED = 2
 
 _DOTTED_CLOCK = r"^\s*(\d{1,2})\.(\d{2})(?:\.(\d{2}))?\s*$"
 _SLASHED_DATE = r"^\s*(\d{1,2})[/-](\d{1,2})[/-]\d{2,4}(?!\d)"
+_WORD = re.compile(r"[^\W\d_]{1,16}")
 _NO_DATE = "0000-00-00"  # of MySQL
 _MONTHS = 12
 _AROUND_NAMES = " \t\ufeff"  # a byte order mark stands where files were joined
@@ -163,7 +164,7 @@ class TableFile:
         self._form: CsvFormat | None = find_format(path, options.encoding) if source == "csv" else None
         if self._form is not None:
             self.columns = tuple(name for name in self._form.columns if name)
-            numeric = _numeric_columns(self._form)
+            numeric = _numeric_columns(self._form, options.missing_words)
         else:
             self.columns, numeric = _parquet_columns(path)
         self._known = frozenset(self.columns)
@@ -187,7 +188,7 @@ class TableFile:
         self.text = tuple(column for column in left if column not in numeric and column not in nested)
         self.nested = tuple(column for column in left if column in nested)
         self.unnamed = () if self._form is None else _unnamed_columns(self._form)
-        self.units = {} if self._form is None else _units(self._form, self.text)
+        self.units = {} if self._form is None else _units(self._form, self.text, options.missing_words)
         self.line_of_units = self._form is not None and self._form.units
         self.ends_within_a_line = self._form is not None and ends_within_a_line(path, self._form)
 
@@ -253,7 +254,7 @@ class TableFile:
         as_text = {name: str for name in wanted if name in time}
         # Gaps among classes are found afterwards: "None" and "NA" may be meant as classes, and are at least named.
         stripped = {name: str.strip for name in wanted if self._is_text(name) and name not in time}
-        gaps = [*GAPS, *NO_NUMBERS]
+        gaps = [*GAPS, *NO_NUMBERS, *self._options.missing_words]
         try:
             with (
                 open_rows(self.path, form) as rows,
@@ -367,9 +368,11 @@ class TableFile:
             row = int(np.argmax(bad))
             if "\0" in str(column.iloc[row]):
                 raise DataError(f"{self.place(first + row)}: zero bytes, as a power cut leaves them: remove them")
+            word = str(column.iloc[row]).strip()
+            gap = f", add missing={word} if it stands for a gap" if _WORD.fullmatch(word) and self._form else ""
             raise DataError(
                 f"{self.place(first + row)}: column {name!r} holds {str(column.iloc[row])[:40]!r}, not a number: "
-                "mend it, or name the columns of numbers with features="
+                f"mend it{gap}, or name the columns of numbers with features="
             )
         return np.asarray(made, np.float64)
 
@@ -379,8 +382,9 @@ class TableFile:
         if column.dtype.kind in "buif":
             return self._marked(np.asarray(column), name)
         texts = np.asarray(column.astype("object").where(column.notna(), ""), dtype=str)
-        if self._form is not None and (gaps := np.isin(texts, GAPS)).any():
-            self.gap_words |= set(texts[gaps].tolist()) - {""}
+        words = self._options.missing_words
+        if self._form is not None and (gaps := np.isin(texts, (*GAPS, *words))).any():
+            self.gap_words |= set(texts[gaps].tolist()) - {"", *words}
             texts[gaps] = ""
         texts = self._marked_texts(texts, name)
         comma = self._form is not None and self._form.decimal == ","
@@ -599,10 +603,10 @@ def _with_point(text: str) -> str:
     return point_number(text, ",") if is_number(text) else text
 
 
-def _numeric_columns(form: CsvFormat) -> set[str]:
+def _numeric_columns(form: CsvFormat, words: Sequence[str]) -> set[str]:
     """Returns the columns of which most fields in the first rows, or all of none, are numbers."""
     found = set()
-    gaps = frozenset((*GAPS, *NO_NUMBERS))
+    gaps = frozenset((*GAPS, *NO_NUMBERS, *words))
     for number, name in enumerate(form.columns):
         fields = [row[number] for row in form.rows if number < len(row) and row[number] not in gaps]
         if 2 * sum(map(is_number, fields)) >= len(fields):
@@ -619,9 +623,9 @@ def _unnamed_columns(form: CsvFormat) -> tuple[int, ...]:
     )
 
 
-def _units(form: CsvFormat, columns: Sequence[str]) -> dict[str, str]:
+def _units(form: CsvFormat, columns: Sequence[str], words: Sequence[str]) -> dict[str, str]:
     """Returns a field of each of some columns whose fields in the first rows are numbers with a unit."""
-    gaps = frozenset((*GAPS, *NO_NUMBERS))
+    gaps = frozenset((*GAPS, *NO_NUMBERS, *words))
     found = {}
     for name in columns:
         number = form.columns.index(name)
