@@ -159,6 +159,15 @@ def test_words_of_a_logger_for_a_gap_can_be_named(tmp_path: Path) -> None:
     assert data.remarks == (f"left out: 3 rows with gaps (the first is {path}:3, column 'a'), 1 row without a target")
 
 
+@pytest.mark.parametrize("name", ["0.csv", "2.csv"])
+def test_a_file_that_a_logger_has_only_begun_is_an_empty_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / "1.csv").write_text("time,a,y\n2024-01-01,1,x\n2024-01-02,2,z\n")
+    (tmp_path / name).write_text("time,a,y\n")
+    data = loaded(tmp_path)
+    assert rows(data) == [[1], [2]]
+    assert data.remarks == "left out: 1 empty file, 1 column of text (time)"
+
+
 def test_a_line_that_a_logger_has_not_written_to_its_end_makes_no_class(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,y\n1,ok\n2,worn\n3,ok\n4,wo")

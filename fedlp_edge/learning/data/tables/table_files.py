@@ -142,6 +142,7 @@ class TableFile:
         far: Numbers that are far from all others of their column, by column, so far.
         headers: Number of lines that name the columns once more, so far.
         line_of_units: Whether a CSV file has lines of units below the names of its columns.
+        has_rows: Whether a CSV file has rows below the names of its columns.
         ends_within_a_line: Whether the last line of a CSV file has no end.
 
     Raises:
@@ -190,6 +191,7 @@ class TableFile:
         self.unnamed = () if self._form is None else _unnamed_columns(self._form)
         self.units = {} if self._form is None else _units(self._form, self.text, options.missing_words)
         self.line_of_units = self._form is not None and self._form.units
+        self.has_rows = self._form is None or bool(self._form.rows)
         self.ends_within_a_line = self._form is not None and ends_within_a_line(path, self._form)
 
     def parts(self, features: Sequence[str]) -> Iterator[TablePart]:

@@ -105,13 +105,7 @@ def list_table(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleL
 
 def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
     options = spec.table
-    paths = table_files(spec.path, spec.source)
-    written = [path for path in paths if not _is_empty(path)]
-    empty, paths = (len(paths) - len(written), written) if written else (0, paths)
-    files = [
-        TableFile(path, spec.source, options, kind, name)
-        for path, name in zip(paths, file_names(paths, spec.path), strict=True)
-    ]
+    empty, files = _opened(spec, kind)
     features = options.features or files[0].numbers
     if not features:
         raise DataError(_no_numbers(files[0]))
@@ -137,7 +131,10 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
     for number, file in enumerate(files):
         if not options.features and set(file.numbers) != set(features):
             odd = min(set(file.numbers) ^ set(features))
-            raise DataError(f"{file.path}: its columns of numbers are not those of {files[0].path}, see {odd!r}")
+            raise DataError(
+                f"{file.path}: its columns of numbers are not those of {files[0].path}, see {odd!r}: mend it, or name "
+                "those that all files have with features="
+            )
         first = 0
         before = len(target[0]) if target else 0
         counters.begin()
@@ -181,6 +178,18 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
         skipped=skipped,
     )
     return _numbered_by_name(table)
+
+
+def _opened(spec: DataSpec, kind: TargetKind | None) -> tuple[int, list[TableFile]]:
+    """Returns how many files are empty, and all others; all of them if none has rows, for the message."""
+    paths = table_files(spec.path, spec.source)
+    written = [path for path in paths if not _is_empty(path)] or paths
+    files = [
+        TableFile(path, spec.source, spec.table, kind, name)
+        for path, name in zip(written, file_names(written, spec.path), strict=True)
+    ]
+    filled = [file for file in files if file.has_rows]  # a logger begins a day with the names of its columns
+    return (len(paths) - len(filled), filled) if filled else (0, files)
 
 
 def _leave_out_cut_class(file: TableFile, target: list[list[AnyArray]]) -> None:
