@@ -86,7 +86,7 @@ def working_directory(directory: Path) -> Iterator[None]:
     Raises:
         FedLPError: It cannot be written to, or another process runs an example there.
     """
-    directory = directory.resolve()
+    called, directory = directory, directory.resolve()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = (directory / "lock").open("a")
@@ -97,6 +97,7 @@ def working_directory(directory: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FedLPError(f"an example is running in {directory}: wait for its end, or name another --out") from None
+        print(f"$ cd {shlex.quote(str(called))}", flush=True)  # what is printed from here on goes by this directory
         os.chdir(directory)
         yield
 

@@ -103,6 +103,15 @@ def test_a_directory_is_for_one_run_at_a_time(tmp_path: Path, monkeypatch: pytes
         raise AssertionError
 
 
+def test_commands_that_are_printed_begin_with_the_directory_that_they_go_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with run.working_directory(Path("runs") / "my weather"):
+        assert Path.cwd() == tmp_path / "runs" / "my weather"
+    assert capsys.readouterr().out == "$ cd 'runs/my weather'\n"
+
+
 def test_data_are_prepared_anew_when_the_example_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     example = tmp_path / "example"

@@ -116,6 +116,8 @@ def deploy(
         if what == "status":
             raise typer.Exit(_show(directory))
         raise typer.Exit(_steer(directory, what, gather, verbose=verbose))  # type: ignore[arg-type]
+    if rollout is not None and rollout.name in ("status", *WORDS):
+        raise OperatorError(f"{rollout} stands before the directory: fedlp deploy {rollout} {what}")
     if rollout is not None:
         raise OperatorError(f"one directory is deployed at a time: leave {rollout} away")
     source = Path(what)

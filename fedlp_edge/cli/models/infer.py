@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedlp_edge.cli.models.standard_input import STANDARD_INPUT, read_standard_input
-from fedlp_edge.errors import DataError
+from fedlp_edge.errors import DataError, OperatorError
 from fedlp_edge.learning.data.pictures import display_name
 from fedlp_edge.learning.export.inference import Classifier, Prediction, Sample
 from fedlp_edge.learning.export.inputs.inference_inputs import find_inputs, samples_of
@@ -42,8 +42,11 @@ def run_infer(model: Path, files: Sequence[Path], *, as_json: bool) -> int:
 
     Raises:
         ExportError: The model cannot be used.
+        OperatorError: What is named first is no model, but another one of the names is.
         DataError: A folder holds nothing that the model takes.
     """
+    if model.suffix != ".onnx" and (later := [file for file in files if file.suffix == ".onnx"]):
+        raise OperatorError(f"the model stands first: fedlp infer {display_name(later[0])} {display_name(model)}")
     classifier = Classifier(model)
     inputs = _Inputs(files, classifier.onnx_metadata)
     predictions: list[Prediction] = []

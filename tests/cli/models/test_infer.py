@@ -13,7 +13,7 @@ from PIL import Image
 
 from fedlp_edge.cli.models.infer import run_infer
 from fedlp_edge.cli.models.standard_input import STANDARD_INPUT
-from fedlp_edge.errors import DataError, ExportError
+from fedlp_edge.errors import DataError, ExportError, OperatorError
 from fedlp_edge.learning.export.metadata import to_properties
 from tests.learning.export.test_inference import GREY, write_model
 
@@ -140,6 +140,12 @@ def test_model_of_a_sensor_finds_arrays_alone(tmp_path: Path) -> None:
 def test_model_that_is_a_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="is a directory: name an ONNX file first"):
         run_infer(tmp_path, [tmp_path], as_json=False)
+
+
+def test_model_that_does_not_stand_first_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OperatorError, match=r"the model stands first: fedlp infer a\.onnx part\.png$"):
+        run_infer(Path("part.png"), [Path("a.onnx")], as_json=False)
 
 
 def test_numbers_have_no_column_for_probabilities(tmp_path: Path, capsys: Capture) -> None:

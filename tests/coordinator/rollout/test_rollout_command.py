@@ -46,6 +46,7 @@ def begun(directory: Path) -> RolloutDirectory:
         (("status",), "fedlp deploy status ROLLOUT: name the directory of the roll-out"),
         (("status", "nowhere"), "nowhere holds no roll-out; name the directory that fedlp deploy has told"),
         (("RELEASE", "more"), "one directory is deployed at a time: leave more away"),
+        (("rollouts/a", "pause"), "pause stands before the directory: fedlp deploy pause rollouts/a"),
         (("nowhere",), "nowhere is no directory; name that of a run, or one that fedlp export has written"),
         (("RELEASE", "--depth", "7"), "has no such file; there are: depth 1 fp32"),
         (("RELEASE", "--precision", "int8"), "has no such file; there are: depth 1 fp32"),
