@@ -43,6 +43,8 @@ def sigmoid(num_classes=3): return Ends(num_classes, nn.Sigmoid())
 def flat(num_classes=3): return Ends(num_classes, Flat())
 def hidden(num_classes=3): return Ends(num_classes, nn.Sequential(nn.Sigmoid(), nn.Linear(num_classes, num_classes)))
 def a_class(): return Ends
+def on_a_gpu():
+    raise AssertionError("Torch not compiled with CUDA enabled")
 def with_optimizer(): return sigmoid(), torch.optim.SGD(sigmoid().parameters(), 0.1)
 one = sigmoid()
 """
@@ -85,6 +87,7 @@ def test_a_sigmoid_elsewhere_or_of_another_task_is_the_users_own() -> None:
     ("name", "reason"),
     [
         ("one", "is of type Ends, not a function that makes a model: def make(): return Ends(...)"),
+        ("on_a_gpu", "leave out .cuda() and device=: each machine puts the model where it trains"),
         ("with_optimizer", "a block must be an nn.Module, not a SGD"),
         ("a_class", "gave the class Ends, not a model: return Ends(...)"),
     ],

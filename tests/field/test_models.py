@@ -244,6 +244,13 @@ class QuantisedLater(nn.Module):
         return self.sum.add(x, self.conv(x))  # type: ignore[no-any-return]
 
 
+class Alone(Cnn):
+    """Gives its logits as a tuple of one, as models of Hugging Face do with return_dict=False."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (super().forward(x),)  # type: ignore[return-value]
+
+
 class Dice(Cnn):
     """Drops a part by Python's random numbers."""
 
@@ -343,6 +350,7 @@ TRAINED: dict[str, tuple[Make, tuple[int, ...]]] = {
     "straight through": (lambda: Cnn(Signs()), PICTURE),
     "rotary positions": (lambda: Cnn(Turned()), PICTURE),
     "quantised later": (lambda: Cnn(QuantisedLater()), PICTURE),
+    "a tuple of one": (Alone, PICTURE),
     "logarithms": (lambda: nn.Sequential(Cnn(), nn.Linear(CLASSES, CLASSES), nn.LogSoftmax(dim=1)), PICTURE),
 }
 

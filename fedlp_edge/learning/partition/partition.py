@@ -28,6 +28,10 @@ from fedlp_edge.learning.rng import preserved, seeded
 DEFAULT_DEPTHS = 8
 """Largest number of layers of a module that is split at its cut points, unless the caller asks for another number."""
 
+SEQUENTIAL_DEPTHS = 32
+"""Largest number of layers of an ``nn.Sequential``, unless the caller asks for another number: what a machine measures
+before its first round grows with the square of it, to minutes on small ones."""
+
 _SAME_ANSWER = 1e-3
 """Largest difference of a sample's logits alone and in a batch, as a share of the largest logit: kernels round."""
 
@@ -57,7 +61,8 @@ def partition(
             layer. None keeps the number of the model.
         head_mode: ``"shared"`` averages the shallow exit heads over the fleet; ``"personal"`` (as in the FedLP paper,
             arXiv 2303.06360) keeps them on their devices.
-        depths: Largest number of layers; None means at most 8 for a module, and all blocks of a list.
+        depths: Largest number of layers; None means at most 8 for a module, at most 32 for an ``nn.Sequential``, and
+            all blocks of a list.
         seed: Seed of the initial weights of new heads.
 
     Raises:
@@ -78,7 +83,8 @@ def partition(
     if blocks is not None:
         for _, block in blocks:
             _check_state(block)
-        stages = stages_of_blocks(blocks, sample, depths)
+        most = SEQUENTIAL_DEPTHS if isinstance(model, nn.Sequential) else None
+        stages = stages_of_blocks(blocks, sample, depths or most)
     else:
         assert isinstance(model, nn.Module)
         _check_state(model)

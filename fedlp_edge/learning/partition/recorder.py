@@ -422,11 +422,14 @@ class _Recorder(MacCounter):
 
 
 def _logits(value: Any, model: nn.Module, *, auxiliary: bool) -> Tensor:
-    """Returns the logits from a model's output: a tensor, or ``logits`` of an object; with ``auxiliary``, the first."""
+    """Returns the logits from a model's output: a tensor, or ``logits`` of an object, or the only one of a tuple.
+
+    With ``auxiliary``, they are the first of several.
+    """
     result = getattr(value, "logits", value)
     if isinstance(result, Mapping) and "logits" in result:
         result = result["logits"]
-    if auxiliary and isinstance(result, tuple) and result:
+    if isinstance(result, (tuple, list)) and (len(result) == 1 or (auxiliary and isinstance(result, tuple) and result)):
         result = result[0]
     if isinstance(result, Tensor):
         return result

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import logging
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -253,7 +254,7 @@ def _users_own(
         raise ModelError(
             f"{source} is of type {kind}, not a function that makes a model: def make(): return {kind}(...)"
         )
-    with run_foreign_code(source, ModelError, passing=is_out_of_memory), seeded(seed):
+    with _gpu_explained(), run_foreign_code(source, ModelError, passing=is_out_of_memory), seeded(seed):
         takes_classes = "num_classes" in inspect.signature(function).parameters
         model = function(num_classes=settings.classes) if takes_classes and settings.classes else function()
     if isinstance(model, nn.Module):
@@ -263,6 +264,19 @@ def _users_own(
     if isinstance(model, type):
         raise ModelError(f"{name} gave the class {model.__name__}, not a model: return {model.__name__}(...)")
     raise ModelError(f"{name} gave a {type(model).__name__}, not an nn.Module, a list of blocks, or a LayeredModel")
+
+
+@contextlib.contextmanager
+def _gpu_explained() -> Iterator[None]:
+    """Says what to leave out where a model moves itself to a GPU that this machine does not have."""
+    try:
+        yield
+    except ModelError as error:
+        if torch.cuda.is_available() or not re.search("CUDA|NVIDIA", str(error)):
+            raise
+        raise ModelError(
+            f"{error}; leave out .cuda() and device=: each machine puts the model where it trains"
+        ) from None
 
 
 def _checked(model: LayeredModel, settings: ModelSettings) -> LayeredModel:

@@ -470,3 +470,11 @@ def test_block_that_writes_into_its_input_leaves_the_exit_before_it_its_feature(
     part = partition(blocks, torch.zeros(1, 4)).submodel(2, "all")
     sum(exit.sum() for exit in part.exits(torch.rand(3, 4))).backward()
     assert all(value.grad is not None for value in part.parameters())
+
+
+def test_long_sequence_has_as_many_layers_as_small_machines_measure_and_a_list_all_that_it_says() -> None:
+    blocks = [nn.Linear(2, 2) for _ in range(41)]
+    example = torch.zeros(1, 2)
+    assert len(partition(nn.Sequential(*blocks), example).depths) == 32
+    assert len(partition(blocks, example).depths) == 40
+    assert len(partition(nn.Sequential(*blocks), example, depths=40).depths) == 40
