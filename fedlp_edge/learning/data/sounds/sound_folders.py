@@ -12,7 +12,12 @@ import numpy.typing as npt
 
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.class_listing import find_class_listing, normalized_name, read_class_listing
+from fedlp_edge.learning.data.class_listing import (
+    alike_in_capitals,
+    find_class_listing,
+    normalized_name,
+    read_class_listing,
+)
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.cached import CachedReader
@@ -207,7 +212,15 @@ def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> Labell
     in_none = f"{beside:,} sounds in no class folder" if beside else ""
     left_out = filter(None, (in_none, f"{noise:,} sounds of {_NOISE}" if noise else "", unknown_kinds))
     inner = "" if divided else inner_split_remark(path.as_posix() for path in everywhere if len(path.parts) > 1)
-    remarks = "; ".join(filter(None, (inner, f"left out: {said}" if (said := ", ".join(left_out)) else "")))
+    alike = ", ".join(alike_in_capitals(names))
+    doubts = (
+        f"left out: {said}" if (said := ", ".join(left_out)) else "",
+        f"classes that differ in capitals alone count as different: {alike}" if alike else "",
+        f"the folders in {classes[0]} count as one class: name {classes[0]} itself if they are the classes"
+        if len(classes) == 1 and len({path.parent for path in everywhere if len(path.parts) > 1}) > 1
+        else "",
+    )
+    remarks = "; ".join(filter(None, (inner, *doubts)))
     return LabelledFiles(base, files, tuple(paths), targets, remarks)
 
 

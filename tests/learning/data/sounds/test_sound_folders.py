@@ -57,6 +57,22 @@ def test_the_noise_of_the_speech_commands_is_no_class(tmp_path: Path) -> None:
     assert data.remarks == "left out: 1 sounds of _background_noise_"
 
 
+@pytest.mark.parametrize(
+    ("folders", "remark"),
+    [
+        (("audio/dog", "audio/rain"), "the folders in audio count as one class: name audio itself if they are the"),
+        (("dog", "Dog"), "classes that differ in capitals alone count as different: Dog, dog"),
+        (("dog/monday", "dog/tuesday", "rain"), ""),
+    ],
+)
+def test_classes_that_look_like_a_mistake_are_named(tmp_path: Path, folders: tuple[str, ...], remark: str) -> None:
+    for name in folders:
+        save(tmp_path / name / "0.wav", tone(200))
+    said = load(tmp_path).remarks
+    assert said.startswith(remark)
+    assert bool(said) == bool(remark)
+
+
 def test_labels_come_from_a_list(tmp_path: Path) -> None:
     save(tmp_path / "a.wav", tone(200))
     save(tmp_path / "b.wav", tone(300))
