@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+log = logging.getLogger("fedlp.reporting")
+
 _DOWN, _UP = BLUE, ORANGE
 
 MAX_NUMBERED_CLASSES = 16
@@ -26,7 +30,7 @@ MAX_NAMED_CLASSES = 40
 
 
 def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
-    """Writes the pictures of a run that it has something for; nothing before the first round.
+    """Writes the pictures of a run that it has something for; nothing before the first round, or without matplotlib.
 
     ``METRIC.png``, such as ``accuracy.png``, has the run's metric over the rounds, ``confusion.png`` the confusion
     matrix of the final model, ``predicted-against-true.png`` the answers of a regression, ``bytes.png`` the traffic.
@@ -39,6 +43,9 @@ def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
         Paths of the written files.
     """
     if not summary.rounds:
+        return ()
+    if importlib.util.find_spec("matplotlib") is None:
+        log.warning('no pictures of the run are drawn without matplotlib: pip install "fedlp-edge[coordinator]"')
         return ()
     figures: dict[str, Callable[[], Figure]] = {}
     if _central(summary) or _on_devices(summary):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,17 @@ def test_writes_both_pictures(tmp_path: Path, summary: Summary) -> None:
 
     assert [path.name for path in paths] == ["accuracy.png", "bytes.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+def test_run_without_matplotlib_ends_without_pictures(
+    tmp_path: Path, summary: Summary, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    assert draw_plots(summary, tmp_path) == ()
+    assert caplog.messages == [
+        'no pictures of the run are drawn without matplotlib: pip install "fedlp-edge[coordinator]"'
+    ]
 
 
 def test_writes_nothing_before_the_first_round(tmp_path: Path, summary: Summary) -> None:

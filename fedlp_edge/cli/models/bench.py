@@ -16,7 +16,7 @@ from rich.text import Text
 
 from fedlp_edge.cli.models.choose import choice_line, choose_measured
 from fedlp_edge.errors import DataError, ExportError
-from fedlp_edge.learning.export.inference import Classifier, load_sample
+from fedlp_edge.learning.export.inference import Classifier, load_sample, require_onnxruntime
 from fedlp_edge.learning.export.inputs.inference_inputs import find_inputs
 from fedlp_edge.learning.export.latency import PERCENTILES, Latency, measure
 from fedlp_edge.probe.profiles import find_profile
@@ -58,7 +58,9 @@ def run_bench(
         ConfigError: There is no such profile.
         DataError: There is no model, or a sample cannot be used.
         ExportError: The samples need a model that says how to prepare them, and it does not.
+        OperatorError: onnxruntime is not installed.
     """
+    require_onnxruntime()
     chosen_for = None if profile is None else find_profile(profile)
     threads = threads or (chosen_for.threads or 0 if chosen_for is not None else 0)
     files = _files(models)

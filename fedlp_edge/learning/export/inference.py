@@ -74,6 +74,18 @@ class Sample:
     warning: str | None = None
 
 
+def require_onnxruntime() -> None:
+    """Refuses to go on without onnxruntime.
+
+    Raises:
+        OperatorError: It is not installed, or cannot be loaded; the message says what to install.
+    """
+    try:
+        import onnxruntime  # noqa: F401, PLC0415  # an extra
+    except ImportError:
+        raise OperatorError(f"inference needs onnxruntime: {_INSTALL}") from None
+
+
 class Classifier:
     """Runs one exported model in onnxruntime, whatever its task.
 
@@ -90,10 +102,9 @@ class Classifier:
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        try:
-            import onnxruntime  # noqa: PLC0415  # an extra
-        except ImportError:
-            raise OperatorError(f"inference needs onnxruntime: {_INSTALL}") from None
+        require_onnxruntime()
+        import onnxruntime  # noqa: PLC0415  # an extra
+
         if path.is_dir():
             files = sorted([*path.glob("*.onnx"), *path.glob("onnx/*.onnx")])
             there = f", such as {display_name(files[-1])}" if files else ""

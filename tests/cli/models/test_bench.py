@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import onnx
 import pytest
 
 from fedlp_edge.cli.models.bench import run_bench
-from fedlp_edge.errors import DataError
+from fedlp_edge.errors import DataError, OperatorError
 from tests.learning.export.test_early_exit import two_exits
 
 
@@ -30,6 +31,12 @@ def test_the_table_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     assert "part[a].onnx" in printed
     assert "CPU time" in printed
+
+
+def test_missing_onnxruntime_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(OperatorError, match=r'^inference needs onnxruntime: pip install "fedlp-edge\[inference\]"$'):
+        run_bench([tmp_path / "a.onnx", tmp_path / "b.onnx"], [], 1, 0.0, as_json=False)
 
 
 def test_nothing_to_measure(tmp_path: Path) -> None:
