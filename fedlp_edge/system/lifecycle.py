@@ -255,11 +255,15 @@ def print_every_character() -> None:
 
 @contextmanager
 def block_interrupts() -> Iterator[None]:
-    """Blocks SIGINT and SIGHUP for processes started in this context: the parent alone hears Ctrl-C and the terminal.
+    """Blocks SIGINT, SIGTERM and SIGHUP for processes started in this context: the parent alone hears of the end.
+
+    Service managers (systemd), ``timeout`` and terminals tell all processes of a service at once. A child that ended by
+    itself would look like one that failed, where the parent only stops. The parent ends it by closing its input, or by
+    SIGKILL.
 
     The child inherits the signal mask; setting it in the child would come too late, after seconds of imports.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     try:
         yield
     finally:

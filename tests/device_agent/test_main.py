@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,8 +88,11 @@ def test_ends_with_code_4_where_no_coordinator_comes(tmp_path: Path, mosquitto: 
     assert 'error: no coordinator of fleet "deserted" has answered for 1 s' in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stops_on_a_signal_and_says_how_to_go_on(tmp_path: Path, mosquitto: MosquittoBroker, number: signal.Signals):
+@pytest.mark.parametrize(("number", "send"), [(signal.SIGTERM, os.kill), (signal.SIGINT, os.kill), (15, os.killpg)])
+def test_stops_on_a_signal_and_says_how_to_go_on(
+    tmp_path: Path, mosquitto: MosquittoBroker, number: int, send: Callable[[int, int], None]
+):
+    """Systemd sends it to all processes of the service at once, the worker included."""
     flags = [
         "--broker",
         mosquitto.url,
@@ -102,14 +106,14 @@ def test_stops_on_a_signal_and_says_how_to_go_on(tmp_path: Path, mosquitto: Mosq
         "x",
         "--no-calibrate",
     ]
-    process = subprocess.Popen(command(*flags), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(*flags), stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
     seen = ""
     while "connected (MQTT 5)" not in seen:
         line = process.stderr.readline()
         assert line, seen
         seen += line
-    process.send_signal(number)
+    send(process.pid, number)
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "start the same command again" in rest

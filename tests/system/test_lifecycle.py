@@ -210,8 +210,9 @@ def test_says_that_it_was_stopped_before_anything_listens(capfd: pytest.CaptureF
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_child_that_is_started_unheard_does_not_hear_an_interrupt() -> None:
-    program = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('went on')"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_child_that_is_started_unheard_does_not_hear_that_all_are_to_end(number: int) -> None:
+    program = f"import os; os.kill(os.getpid(), {int(number)}); print('went on')"
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     with block_interrupts():
         child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -74,11 +74,12 @@ def test_what_a_folder_holds_besides_is_told(watched: Watched, tmp_path: Path) -
     )
 
 
-def test_a_worker_ignores_ctrl_c(unaided: Watched) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_leaves_it_to_its_parent_to_end(unaided: Watched, number: int) -> None:
     do(unaided, QUICK)
     before = unaided.process.pid
     assert before is not None
-    os.kill(before, signal.SIGINT)
+    os.kill(before, number)
     do(unaided, QUICK)
     assert unaided.process.pid == before
 
