@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from coordinator.command import app as coordinator
 from coordinator.rollout.rollout_command import app as rollout
@@ -88,6 +89,20 @@ def test_commands_of_the_documentation_are_taken(path: Path) -> None:
     faults += [fault_of(line, False) for line in commands_in_sentences(text)]
 
     assert [fault for fault in faults if fault] == []
+
+
+def test_commands_of_services_and_containers_are_taken() -> None:
+    unit = (ROOT / "deploy" / "fedlp-agent.service").read_text(encoding="utf-8")
+    started = re.findall(r"^ExecStart=\S*/(fedlp.*)$", unit, re.MULTILINE)
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
+    started += [
+        shlex.join(["fedlp", *map(str, service["command"])])
+        for service in compose["services"].values()
+        if "command" in service
+    ]
+
+    assert len(started) == 4
+    assert [fault for line in started if (fault := fault_of(line, True))] == []
 
 
 def test_commands_are_found_in_blocks_and_sentences() -> None:
