@@ -7,6 +7,7 @@ of them is a separate process, and they communicate over MQTT alone.
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from fedlp_edge.cli.demo.demo_plan import (
     save_options,
 )
 from fedlp_edge.cli.demo.sample_pictures import classify_samples
-from fedlp_edge.errors import ConfigError, DeviceError, ExportError
+from fedlp_edge.errors import ConfigError, DeviceError, ExportError, OperatorError
 from fedlp_edge.learning.data.partitioners import parse_partitioner
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.events import RunStopped
@@ -89,6 +90,7 @@ def _options(given: GivenOptions, directory: Path) -> DemoOptions:
         parse_partitioner(options.partition)
         if "://" in options.broker:
             BrokerAddress.parse(options.broker)
+        _check_packages(options)
         _claim(directory)
         save_options(options, directory)
         return options
@@ -103,6 +105,19 @@ def _options(given: GivenOptions, directory: Path) -> DemoOptions:
             f"leave it out to go on, or choose another directory with --out"
         )
     return known
+
+
+def _check_packages(options: DemoOptions) -> None:
+    """Names all packages that an installation for an agent alone lacks, before one process after the other does so.
+
+    Raises:
+        OperatorError: Packages of the broker, the data or the export are missing.
+    """
+    needed = {"amqtt": options.broker == "embedded", "sklearn": options.data == "digits"}
+    needed |= dict.fromkeys(("onnx", "onnxruntime", "PIL"), True)
+    missing = [name for name, wanted in needed.items() if wanted and importlib.util.find_spec(name) is None]
+    if missing:
+        raise OperatorError(f'the demo needs {", ".join(missing)}: pip install "fedlp-edge[all]"')
 
 
 def _claim(directory: Path) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fedlp_edge.cli.demo.launch import _verdict
+from fedlp_edge.cli.demo.demo_plan import GivenOptions
+from fedlp_edge.cli.demo.launch import _verdict, run_demo
+from fedlp_edge.errors import OperatorError
 from fedlp_edge.reporting.log import EventReader
 from fedlp_edge.reporting.summary import DeviceOutcome, Summary
 from tests.cli.conftest import DEMO, Run
@@ -131,6 +133,19 @@ def test_refuses_a_finished_directory(finished_demo: Demo, fedlp: Run) -> None:
 
     assert done.returncode == 2
     assert "is finished (fedlp status" in done.stderr
+
+
+def test_names_all_packages_that_are_missing_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("amqtt", "sklearn", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    with pytest.raises(OperatorError, match=r"needs amqtt, sklearn, onnxruntime: pip install .fedlp-edge\[all\].$"):
+        run_demo(GivenOptions(), tmp_path / "run")
+    with pytest.raises(OperatorError, match=r"the demo needs onnxruntime: pip"):
+        run_demo(GivenOptions(data="mnist", broker="mosquitto"), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_refuses_a_directory_with_something_else(fedlp: Run, tmp_path: Path) -> None:
