@@ -104,6 +104,12 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert missing == []
 
 
+def test_index_leads_to_every_page() -> None:
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", page("docs/index.md"))) == pages
+
+
 def anchors_of(text: str) -> set[str]:
     """Names by which the headings of a page can be linked to, as GitHub makes them."""
     names: list[str] = []
