@@ -195,7 +195,9 @@ def _measure(visit: _Visit, limits: BrokerLimits) -> None:
         measured.forgeable = _attempt(lambda: _forgeable(measured_broker, topics))
     measured.announced = limits.max_packet_bytes if limits.protocol == "5" else None
     measured.packet = _attempt(lambda: measurements.largest_packet(measured_broker, limits.max_packet_bytes))
-    measured.packet_limited = limits.max_packet_bytes is not None or measured.packet != measurements.LARGEST_TRIED
+    # Of a limit above what is tried, that it carries what was tried says nothing.
+    most = measurements.LARGEST_TRIED
+    measured.packet_limited = measured.packet != most or limits.max_packet_bytes == most
     if not measured.packet:
         return
     packet = measured.packet

@@ -84,6 +84,16 @@ def test_finds_a_limit_of_messages_that_is_not_announced_with_either_version(
     assert "not announced" in found["largest packet"].advice
 
 
+def test_limit_above_what_is_tried_is_no_finding() -> None:
+    """The page on security sets this one."""
+    with MosquittoBroker(extra=["max_packet_size 16777216"]) as broker:
+        report = examine(resolve_target(broker.url, None, None, None, None))
+    (found,) = (finding for finding in report.findings if finding.check == "largest packet")
+
+    assert (found.level, found.found, found.advice) == ("ok", "4.2 MB and more", "")
+    assert not [key for key in report.keys if key.startswith("max_packet_bytes")]
+
+
 def test_finds_a_limit_that_only_one_way_has() -> None:
     with MosquittoBroker() as broker:
         own = BrokerSettings(url=broker.url, protocol="3.1.1").address({})
