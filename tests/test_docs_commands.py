@@ -127,7 +127,7 @@ def test_commands_are_found_in_blocks_and_sentences() -> None:
     ("line", "fault"),
     [
         ("fedlp plam", "no command plam"),
-        ("fedlp status", "Missing parameter"),
+        ("fedlp deploy", "Missing parameter"),
         ("fedlp status runs/x --jason", "No such option"),
         ("fedlp demo --rounds many", "valid integer"),
         ("fedlp-agent ... --root-of-trust x", "--root-of-trust"),

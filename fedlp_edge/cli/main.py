@@ -385,11 +385,15 @@ def serve(
 
 
 @app.command()
-def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]) -> None:
+def status(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Run directory. [default: the newest in runs]")
+    ] = None,
+) -> None:
     """Reports what a run directory holds."""
-    from fedlp_edge.cli.status import run_status
+    from fedlp_edge.cli.status import newest_run_here, run_status
 
-    raise typer.Exit(run_status(run))
+    raise typer.Exit(run_status(run or newest_run_here()))
 
 
 @app.command()

@@ -12,7 +12,22 @@ from fedlp_edge.reporting.log import FILE_NAME, read_events
 from fedlp_edge.reporting.progress import RunProgress
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
-from fedlp_edge.system.path_hints import run_hint
+from fedlp_edge.system.path_hints import newest_run, run_hint, shown_path
+
+_RUNS = Path("runs")
+"""Directory in which coordinator, simulation and demo make their runs, unless told otherwise."""
+
+
+def newest_run_here() -> Path:
+    """Returns the run below ``runs`` that was written to last.
+
+    Raises:
+        StorageError: There is none.
+    """
+    found = newest_run(_RUNS)
+    if found is None:
+        raise StorageError(f"there is no run in {shown_path(_RUNS)}; name the directory of one")
+    return found
 
 
 def run_status(run: Path) -> int:

@@ -104,7 +104,9 @@ def read_private_key(path: Path, ask: AskPassphrase) -> CryptoSigner:
         raise ReleaseError(f"{path} is not encrypted and others can read it; run: chmod 600 {path}")
     passphrase = ask(path) if encrypted else ""
     if encrypted and not passphrase:
-        raise ReleaseError(f"{path} is encrypted; give its passphrase by --passphrase-file, or on a terminal")
+        raise ReleaseError(
+            f"{path} is encrypted; give its passphrase by --passphrase-file, in FEDLP_KEY_PASSPHRASE, or on a terminal"
+        )
     try:
         key = load_pem_private_key(text, passphrase.encode() if encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -54,11 +54,20 @@ def run_hint(path: Path) -> str:
         for above in list(path.absolute().parents)[:_LEVELS]:
             if _is_run(above):
                 return f"; it lies in a run: name {above}"
-        runs = [below for below in path.iterdir() if _is_run(below)] if path.is_dir() else []
-        if runs:
-            newest = max(runs, key=lambda run: (run / _CHECKPOINTS).stat().st_mtime)
-            return f"; it holds {'runs: name one, such as the newest' if runs[1:] else 'a run: name it'}, {newest}"
+        if newest := newest_run(path):
+            several = sum(map(_is_run, path.iterdir())) > 1
+            return f"; it holds {'runs: name one, such as the newest' if several else 'a run: name it'}, {newest}"
     return "; is it the directory of a run?"
+
+
+def newest_run(directory: Path) -> Path | None:
+    """Returns the run in a directory whose last checkpoint is the newest; None if it holds no run.
+
+    Raises:
+        OSError: The directory cannot be read.
+    """
+    runs = [below for below in directory.iterdir() if _is_run(below)] if directory.is_dir() else []
+    return max(runs, key=lambda run: (run / _CHECKPOINTS).stat().st_mtime, default=None)
 
 
 def _is_run(path: Path) -> bool:

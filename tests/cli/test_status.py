@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from fedlp_edge.cli.status import run_status
+from fedlp_edge.cli.status import newest_run_here, run_status
 from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.errors import StorageError
 from fedlp_edge.reporting.events import DeviceServing
@@ -27,3 +28,15 @@ def test_shows_what_devices_answer(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="holds no run"):
         run_status(tmp_path)
+
+
+def test_without_a_name_it_is_the_newest_run_in_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match=r"there is no run in runs in .*; name the directory of one"):
+        newest_run_here()
+    (tmp_path / "runs" / "pictures").mkdir(parents=True)
+    for name, time in (("shop-1", 2000), ("shop-2", 3000), ("demo", 1000)):
+        checkpoints = tmp_path / "runs" / name / "checkpoints"
+        checkpoints.mkdir(parents=True)
+        os.utime(checkpoints, (time, time))
+    assert newest_run_here() == Path("runs/shop-2")

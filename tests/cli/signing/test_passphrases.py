@@ -30,7 +30,9 @@ def test_encrypted_key(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong(*sign, "--passphrase-file", "other") == (
         "carl.key cannot be used: the passphrase is wrong, or the file is damaged"
     )
-    assert wrong(*sign) == "carl.key is encrypted; give its passphrase by --passphrase-file, or on a terminal"
+    assert wrong(*sign) == (
+        "carl.key is encrypted; give its passphrase by --passphrase-file, in FEDLP_KEY_PASSPHRASE, or on a terminal"
+    )
     monkeypatch.setenv("FEDLP_KEY_PASSPHRASE", "correct horse")
     assert "targets version 1 is signed" in fedlp(*sign)
 
