@@ -254,7 +254,8 @@ class Report:
             )
         rows = [
             [TITLES[scheme], mix, *(settings_of(scheme)[self.chosen[scheme, mix, budget]][0] for budget in BUDGETS)]
-            for scheme, mix in sorted({place[:2] for place in self.chosen}, key=lambda place: SCHEMES.index(place[0]))
+            for scheme, mix in itertools.product(SCHEMES, MIXES)
+            if (scheme, mix, BUDGETS[0]) in self.chosen
         ]
         note += (
             "Best is what is so on the last 10,000 training samples, held out, with one seed on mixed .95; of schemes "
