@@ -46,7 +46,7 @@ def test_names_a_few_features_of_a_wide_table(fedlp: Run, tmp_path: Path) -> Non
     done = fedlp("data", f"csv:{path}")
     assert done.returncode == 0, done.stderr
     assert " ".join(done.stdout.split()).count("f19 and 2,980 more") == 1
-    assert len(done.stdout) < 3000
+    assert "f20" not in done.stdout
 
 
 def test_says_what_is_wrong_in_one_line(fedlp: Run, tmp_path: Path) -> None:
