@@ -58,7 +58,7 @@ class ReadyDevices:
         self._reported: TooFewDevices | None = None
         self._give_up_at: float | None = None
         self._present: set[str] = set()
-        self._ended_at: dict[str, float] = {}
+        self._return_until: dict[str, float] = {}  # of devices whose agents were ended
         self._now = now
         self.ready: dict[str, CohortMember] = {}
         self.fitness_tracker = FitnessTracker(dict(fitness or {}), now)
@@ -78,16 +78,16 @@ class ReadyDevices:
         match event:
             case DeviceReported(device):
                 self._present.add(device)
-                self._ended_at.pop(device, None)
+                self._return_until.pop(device, None)
             case DeviceReady(member):
                 self._present.add(member.device)
-                self._ended_at.pop(member.device, None)
+                self._return_until.pop(member.device, None)
                 self.ready[member.device] = member
             case DeviceGone(device, ended):
                 self._present.discard(device)
                 self.ready.pop(device, None)
                 if ended:
-                    self._ended_at[device] = now
+                    self._return_until[device] = now + self._settings.rejoin_seconds
             case DeviceUnable(device, fault, reason):
                 self.ready.pop(device, None)
                 self.failed(device, fault, reason, round, effects)
@@ -121,14 +121,11 @@ class ReadyDevices:
 
     def ended(self) -> set[str]:
         """Returns the ids of devices whose agents were ended, and not started again within ``rejoin_seconds``."""
-        return {device for device, time in self._ended_at.items() if self._now >= time + self._settings.rejoin_seconds}
+        return {device for device, until in self._return_until.items() if self._now >= until}
 
     def end_of_wait(self, devices: Iterable[str]) -> list[float]:
         """Returns the times when waiting for those of some devices whose agents were ended is over."""
-        times = (
-            self._ended_at[device] + self._settings.rejoin_seconds for device in devices if device in self._ended_at
-        )
-        return [time for time in times if time > self._now]
+        return [until for device in devices if (until := self._return_until.get(device, self._now)) > self._now]
 
     def fit(self, round: int) -> set[str]:
         """Returns the ids of ready devices that may get a task of this round."""

@@ -260,9 +260,10 @@ class SynchronousRounds:
         if current is None:
             return
         quorum, overdue = self._quorum(current), now >= current.deadline
-        ended = current.awaited & self._ready_devices.ended()
+        awaited = current.awaited
+        ended = awaited & self._ready_devices.ended()
         if len(current.arrived) >= quorum:
-            if current.awaited <= ended or overdue:
+            if awaited == ended or overdue:
                 self._close(current, effects)
             return
         # At the deadline, devices that have not answered may never do; before it, only updates are replaced that were
