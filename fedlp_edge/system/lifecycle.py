@@ -263,7 +263,7 @@ def block_interrupts() -> Iterator[None]:
 
     The child inherits the signal mask; setting it in the child would come too late, after seconds of imports.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         yield
     finally:

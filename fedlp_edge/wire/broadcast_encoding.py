@@ -32,6 +32,7 @@ from safetensors.numpy import save
 
 from fedlp_edge.core.accounting import INT8_LEAST_SHARED, level_count, level_packing
 from fedlp_edge.core.accounting import SCALE_BLOCK as BLOCK
+from fedlp_edge.core.algorithm.scaled_integers import BLOCK as CACHED
 from fedlp_edge.core.blueprint import TensorSpec
 from fedlp_edge.core.settings import BroadcastEncoding
 from fedlp_edge.errors import PeerError
@@ -55,7 +56,6 @@ _ZSTD_SUFFIX = "+zstd"
 _LARGEST_HALF = 65504.0
 _ZERO_OF_INT4 = 8  # what stands for 0 in half a byte; with other encodings it is in the middle of the levels
 _TERNARY_THRESHOLD = 0.75
-_CACHED = 1 << 16  # float32 values of which some arrays fit into the cache
 
 _Stored = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
 
@@ -214,7 +214,7 @@ def _row_peaks(rows: Array) -> Array:
 
 def _parts(rows: Array) -> Iterator[slice]:
     """Yields slices of so many rows that temporary arrays of them stay in the processor's cache."""
-    step = max(1, _CACHED // max(1, rows.shape[1]))
+    step = max(1, CACHED // max(1, rows.shape[1]))
     for start in range(0, len(rows), step):
         yield slice(start, start + step)
 

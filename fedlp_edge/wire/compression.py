@@ -32,6 +32,7 @@ import zstandard
 from safetensors.numpy import save
 
 from fedlp_edge.core.accounting import level_count, level_packing
+from fedlp_edge.core.algorithm.scaled_integers import BLOCK
 from fedlp_edge.core.blueprint import TensorSpec
 from fedlp_edge.core.seeds import derive
 from fedlp_edge.core.settings import Encoding
@@ -45,7 +46,6 @@ _ZSTD_SUFFIX = "+zstd"
 _LARGEST_HALF = 65504.0
 _DITHER_BITS = 16
 _HALF = 1 << (_DITHER_BITS - 1)
-_BLOCK = 1 << 16  # elements; the temporary arrays of one block fit into the second-level cache
 _SMALLEST_FRAME = 9
 _SMALLEST_WINDOW = 1 << 10
 
@@ -259,17 +259,17 @@ def _quantise(delta: Array, scale: np.float32, dither: np.random.SFC64 | None) -
     rounded = np.zeros(flat.size, dtype=np.int8)
     if not scale:
         return rounded.reshape(delta.shape)
-    size = min(_BLOCK, flat.size)
+    size = min(BLOCK, flat.size)
     quotient, fixed = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.int32)
-    for start in range(0, flat.size, _BLOCK):
-        piece = flat[start : start + _BLOCK]
+    for start in range(0, flat.size, BLOCK):
+        piece = flat[start : start + BLOCK]
         ratio, bits = quotient[: piece.size], fixed[: piece.size]
         np.divide(piece, scale, out=ratio)
         ratio *= 2.0**_DITHER_BITS
         bits[...] = np.rint(ratio, out=ratio)
         bits += _HALF if dither is None else _dither(dither, piece.size)
         bits >>= _DITHER_BITS
-        rounded[start : start + _BLOCK] = bits
+        rounded[start : start + BLOCK] = bits
     return rounded.reshape(delta.shape)
 
 
