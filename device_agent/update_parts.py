@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from device_agent.protocol.events import TrainRound
-from fedlp_edge.wire.compression import encode_unit, rounding_seed
+from fedlp_edge.wire.compression import encoded_pieces, rounding_seed
 from fedlp_edge.wire.error_feedback import ErrorFeedback
 from fedlp_edge.wire.tensors import unpack_file
 
@@ -41,9 +41,10 @@ def _encode(effect: TrainRound, unit: str, path: Path, feedback: ErrorFeedback |
     tensors, deltas = effect.tensors[unit], unpack_file(path)
     if feedback is None:
         seed = rounding_seed(task.seed, task.round, task.device, unit)
-        blob = encode_unit(tensors, deltas, task.encoding, seed=seed)
+        parts = encoded_pieces(tensors, deltas, task.encoding, seed=seed)
     else:
-        blob = feedback.encode(unit, tensors, deltas, task.encoding)
+        parts = [feedback.encode(unit, tensors, deltas, task.encoding)]
     encoded = path.with_suffix(".encoded")
-    encoded.write_bytes(blob)
+    with encoded.open("wb") as file:
+        file.writelines(parts)
     return encoded

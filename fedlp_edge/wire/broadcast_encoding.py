@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save
 
 from fedlp_edge.core.accounting import INT8_LEAST_SHARED, level_count, level_packing
 from fedlp_edge.core.accounting import SCALE_BLOCK as BLOCK
@@ -76,7 +75,7 @@ def encode_weights(tensors: Sequence[TensorSpec], weights: Mapping[str, Array], 
         packed: dict[str, npt.NDArray[Any]] = {}
         for spec in tensors:
             packed |= _narrowed(spec, plain[spec.name], number_format)
-        whole = bytes(save({name: packed[name] for name in sorted(packed)}))
+        whole = pack(packed)
     return compress(whole, encoding) if encoding.endswith(_ZSTD_SUFFIX) else whole
 
 

@@ -29,7 +29,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import zstandard
-from safetensors.numpy import save
 
 from fedlp_edge.core.accounting import level_count, level_packing
 from fedlp_edge.core.algorithm.scaled_integers import BLOCK
@@ -37,7 +36,7 @@ from fedlp_edge.core.blueprint import TensorSpec
 from fedlp_edge.core.seeds import derive
 from fedlp_edge.core.settings import Encoding
 from fedlp_edge.errors import PeerError
-from fedlp_edge.wire.tensors import FLOAT16, FLOAT32, INT8, UINT8, WIDTH, Array, Blob
+from fedlp_edge.wire.tensors import FLOAT16, FLOAT32, INT8, UINT8, WIDTH, Array, Blob, pieces
 
 SCALES: Final = "scales"
 """Name of the tensor of scales; it cannot clash with a model's tensors, whose names all have a dot."""
@@ -144,7 +143,19 @@ def encode_unit(
     seed: int = 0,
     nearest: bool = False,
 ) -> bytes:
-    """Encodes one unit's part of an update as bytes.
+    """Encodes one unit's part of an update as bytes, see ``encoded_pieces``."""
+    return b"".join(encoded_pieces(tensors, deltas, encoding, seed=seed, nearest=nearest))
+
+
+def encoded_pieces(
+    tensors: Sequence[TensorSpec],
+    deltas: Mapping[str, Array],
+    encoding: Encoding,
+    *,
+    seed: int = 0,
+    nearest: bool = False,
+) -> list[bytes | memoryview]:
+    """Encodes one unit's part of an update as the parts of its bytes, which are not joined.
 
     Args:
         tensors: Tensors of the unit that are sent, in the order of the blueprint.
@@ -170,9 +181,8 @@ def encode_unit(
             packed[spec.name] = levels if narrow == INT8 else packed_levels(levels, encoding, largest)
     if scales:
         packed[SCALES] = np.array(scales, dtype="<f4")
-    # Sorted, so that the bytes do not depend on the order of the mapping.
-    whole = bytes(save({name: packed[name] for name in sorted(packed)}))
-    return compress(whole, encoding) if is_compressed(encoding) else whole
+    parts = pieces(packed)
+    return [compress(b"".join(parts), encoding)] if is_compressed(encoding) else parts
 
 
 def compress(content: bytes, encoding: str) -> bytes:

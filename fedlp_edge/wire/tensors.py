@@ -1,4 +1,4 @@
-"""This module writes named float32 arrays as safetensors bytes, and reads them without copying.
+"""This module writes named arrays as safetensors bytes, and reads them, without copying.
 
 The code is our own instead of the safetensors library's for three reasons: arrays are views of the received bytes, and
 are written without a copy; every limit is checked before memory is allocated; and every defect raises one kind of
@@ -37,6 +37,11 @@ _NUMPY: dict[str, np.dtype[Any]] = {
 WIDTH = {name: dtype.itemsize for name, dtype in _NUMPY.items()}
 """Bytes of one element, by safetensors type."""
 
+_ORDER = (FLOAT32, FLOAT16, INT8, UINT8)
+"""Types in the order in which the safetensors library lays tensors out, whose bytes this code must give."""
+
+_TYPE_OF = {dtype: name for name, dtype in _NUMPY.items()}
+
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_DIMENSIONS = 16
 _LENGTH_BYTES = 8
@@ -67,24 +72,26 @@ _entries = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _info = msgspec.json.Decoder(TensorInfo)
 
 
-def pieces(tensors: Mapping[str, Array]) -> list[bytes | memoryview]:
+def pieces(tensors: Mapping[str, npt.NDArray[Any]]) -> list[bytes | memoryview]:
     """Returns the parts of a safetensors file without joining them: the header, then a view of every tensor.
 
+    Args:
+        tensors: Tensors by name, of the types that a fleet sends: float32, float16, int8 and uint8.
+
     Raises:
-        ValueError: A tensor is not float32.
+        ValueError: A tensor is of another type.
     """
+    types = {name: _type_of(name, tensor.dtype) for name, tensor in tensors.items()}
     header: dict[str, TensorInfo] = {}
     bodies: list[bytes | memoryview] = []
     offset = 0
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        if tensor.dtype != np.float32:
-            raise ValueError(f"{name} is {tensor.dtype}, not float32")
-        header[name] = TensorInfo(FLOAT32, tensor.shape, (offset, offset + tensor.nbytes))
+    for name in sorted(tensors, key=lambda name: (_ORDER.index(types[name]), name)):
+        dtype, tensor = types[name], tensors[name]
+        header[name] = TensorInfo(dtype, tensor.shape, (offset, offset + tensor.nbytes))
         offset += tensor.nbytes
         if tensor.size:  # an empty array cannot be viewed as bytes
             # np.ascontiguousarray would make a scalar one-dimensional.
-            dense = np.require(tensor, dtype="<f4", requirements="C")
+            dense = np.require(tensor, dtype=_NUMPY[dtype], requirements="C")
             bodies.append(memoryview(dense.reshape(-1).data).cast("B"))
     text = msgspec.json.encode(header)
     # The safetensors library aligns the tensors by spaces behind the header, and this code must give the same bytes.
@@ -92,11 +99,17 @@ def pieces(tensors: Mapping[str, Array]) -> list[bytes | memoryview]:
     return [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *bodies]
 
 
-def pack(tensors: Mapping[str, Array]) -> bytes:
+def _type_of(name: str, dtype: np.dtype[Any]) -> str:
+    if dtype not in _TYPE_OF:
+        raise ValueError(f"{name} is {dtype}, which no fleet sends")
+    return _TYPE_OF[dtype]
+
+
+def pack(tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """Returns the bytes that the safetensors library would write, whatever the order of the mapping.
 
     Raises:
-        ValueError: A tensor is not float32.
+        ValueError: A tensor is of a type that no fleet sends, see ``pieces``.
     """
     return b"".join(pieces(tensors))
 
