@@ -168,7 +168,7 @@ def serve(config: AgentConfig) -> int:
     will = LastWill(identity.topics.of("device", identity.device), encode(status(identity, None)))
     address = config.broker.address()
     client_id = new_client_id("fedlp", str(config.fleet), identity.device)
-    transport = MqttTransport(address, client_id, will, remembered_limits())
+    transport = MqttTransport(address, client_id, will, remembered_limits(), patient=True)
     with Confinement(bounds_of(profile, host, threads)) as confinement:
         if confinement.worker is not None:
             options = msgspec.structs.replace(options, memory_group=str(confinement.worker.directory))

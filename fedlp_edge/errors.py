@@ -102,3 +102,7 @@ class UntrustedReleaseError(PeerError):
 
 class BrokerError(FedLPError):
     """The MQTT broker is unreachable, refuses the login, or cannot carry what a fleet needs."""
+
+
+class BrokerAwayError(BrokerError):
+    """The MQTT broker cannot be reached at present, and may come: its machine or the network is only starting."""

@@ -45,8 +45,9 @@ class CoordinatorWait:
         due = self.next_wakeup()
         if due is None or now < due:
             return []
+        away = "" if self._coordinator.connected else ", and the broker is not reached"
         text = (
-            f'no coordinator of fleet "{self._fleet}" has answered for {self._seconds:g} s, as long as --wait says; '
-            "nothing is lost, the next start goes on"
+            f'no coordinator of fleet "{self._fleet}" has answered for {self._seconds:g} s, as long as --wait says'
+            f"{away}; nothing is lost, the next start goes on"
         )
         return [Stop(text, no_coordinator=True)]

@@ -43,7 +43,7 @@ def serve_model(
     Raises:
         ExportError: The file is no usable model.
         OperatorError: Something is not installed, or the port is in use.
-        BrokerError: The broker cannot be reached.
+        BrokerError: The broker refuses the connection.
     """
     served = ServedModel(Path(options.model), options.threads)
     listening = _listening(options) if options.listen is not None else None
@@ -61,7 +61,9 @@ def serve_model(
             if options.broker is None:
                 stop.wait()
             else:
-                transport = MqttTransport(options.broker.address(), f"fedlp-serve-{secrets.token_hex(8)}")
+                client_id = f"fedlp-serve-{secrets.token_hex(8)}"
+                # HTTP goes on where the broker is away, and so does MQTT once it is there.
+                transport = MqttTransport(options.broker.address(), client_id, patient=True)
                 MqttServer(served, transport, options.topic).run(stop.is_set)
         finally:
             stop.set()

@@ -119,8 +119,9 @@ class Transport(Protocol):
         """Connects; events arrive at ``sink``, called from the transport's own thread.
 
         Raises:
-            BrokerError: The first connection fails for good (bad login, TLS, unknown host, nothing listening).
-                Later losses are Disconnected events, after which the transport reconnects for ever.
+            BrokerError: The first connection fails for good (bad login, TLS), or, unless the transport is patient, at
+                all (unknown host, nothing listening). Later losses are Disconnected events, after which the transport
+                reconnects for ever.
         """
 
     def subscribe(self, topic: str) -> None:

@@ -43,18 +43,18 @@ def test_ends_with_one_line_and_code_2(flags: list[str], words: str):
 
 
 @pytest.mark.parametrize(
-    ("data", "broker", "words"),
+    ("data", "scheme", "words"),
     [
-        ("nowhere:samples", "", "nowhere:samples: cannot import nowhere"),
-        ("digits", "mqtt://127.0.0.1:1", "nothing listens"),
+        ("nowhere:samples", "mqtt", "nowhere:samples: cannot import nowhere"),
+        ("digits", "mqtts", "does not speak TLS"),
     ],
 )
 def test_ends_without_a_traceback_when_it_cannot_take_part(
-    tmp_path: Path, mosquitto: MosquittoBroker, data: str, broker: str, words: str
+    tmp_path: Path, mosquitto: MosquittoBroker, data: str, scheme: str, words: str
 ):
     done = run(
         "--broker",
-        broker or mosquitto.url,
+        mosquitto.url.replace("mqtt", scheme),
         "--fleet",
         "mainless",
         "--data",
@@ -86,6 +86,17 @@ def test_ends_with_code_4_where_no_coordinator_comes(tmp_path: Path, mosquitto: 
     done = run(*flags, "--no-calibrate", "--once", "--wait", "1s")
     assert done.returncode == 4
     assert 'error: no coordinator of fleet "deserted" has answered for 1 s' in done.stderr.splitlines()[-1]
+
+
+def test_ends_with_code_4_where_no_broker_comes(tmp_path: Path):
+    flags = ["--broker", "mqtt://127.0.0.1:1", "--fleet", "dark", "--data", "digits", "--state", str(tmp_path)]
+    done = run(*flags, "--no-calibrate", "--once", "--wait", "1s")
+    assert done.returncode == 4
+    assert "no broker yet, waiting for it: nothing listens at mqtt://127.0.0.1:1" in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        'error: no coordinator of fleet "dark" has answered for 1 s, as long as --wait says, and the broker is not '
+        "reached; nothing is lost, the next start goes on"
+    )
 
 
 @pytest.mark.parametrize(("number", "send"), [(signal.SIGTERM, os.kill), (signal.SIGINT, os.kill), (15, os.killpg)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.serving.serving_loop import serve_model
 from fedlp_edge.serving.serving_options import ServingOptions
+from fedlp_edge.transport.address import BrokerSettings
+from fedlp_edge.transport.brokers.ports import free_port
 from tests.serving.model_file import write_model
 
 
@@ -38,3 +41,25 @@ def test_a_port_that_is_taken_is_named_by_its_key(tmp_path: Path) -> None:
         options = ServingOptions(model=str(model), listen=("127.0.0.1", port), port_name="listen in [serve]")
         with pytest.raises(OperatorError, match="Address already in use; choose another listen in"):
             serve_model(options, print)
+
+
+def test_answers_over_http_while_the_broker_is_away(tmp_path: Path) -> None:
+    options = ServingOptions(
+        model=str(write_model(tmp_path / "model.onnx")),
+        listen=("127.0.0.1", 0),
+        broker=BrokerSettings(url=f"mqtt://127.0.0.1:{free_port()}"),
+        topic="home/door",
+        report_seconds=0.5,
+    )
+    urls: list[str] = []
+    answers: list[int] = []
+
+    def ask(report: ServingReport) -> None:
+        del report
+        with urllib.request.urlopen(f"{urls[0]}/health", timeout=10) as answer:
+            answers.append(answer.status)
+        if len(answers) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    serve_model(options, urls.append, ask)
+    assert answers == [200, 200]

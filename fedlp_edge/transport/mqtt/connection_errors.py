@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 
-from fedlp_edge.errors import BrokerError
+from fedlp_edge.errors import BrokerAwayError, BrokerError
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.mqtt.certificates import explain, speaks_tls
 from fedlp_edge.transport.mqtt.websocket import WebSocketRefusedError
@@ -19,11 +20,20 @@ NO_RETAINED = 0x9A
 NO_QOS = 0x9B
 PACKET_TOO_LARGE = 0x95
 
+_PASSING_CODES = frozenset({0x88, 0x89})  # unavailable, busy
+_PASSING_ERRORS = (socket.gaierror, ConnectionRefusedError, TimeoutError)
+"""Errors of a broker, a name server or a network that is not up yet. A name counts among them: machines that are off
+have none in many local networks, and containers that do not run have none either."""
+
+_NO_WAY = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH})
+
 
 def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> BrokerError:
     """Makes the error for a failed socket or TLS handshake."""
     where = address.url
     match error:
+        case WebSocketRefusedError() if _behind_a_proxy(error):
+            text = f"{where} answers {str(error)!r}: the proxy there does not reach the broker"
         case WebSocketRefusedError():
             text = (
                 f"{where} answers {str(error)!r} where a WebSocket for MQTT was asked for; check port and path "
@@ -46,7 +56,19 @@ def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> Broker
             text = f"TLS with the broker at {where} failed ({error}); see the broker's log for the reason"
         case _:
             text = f"cannot connect to the broker at {where}: {error}"
-    return BrokerError(text)
+    return BrokerAwayError(text) if _is_passing(error) else BrokerError(text)
+
+
+def _is_passing(error: OSError | UnicodeError) -> bool:
+    """Returns whether a connection may well succeed later, with nothing changed on this machine."""
+    if isinstance(error, WebSocketRefusedError):
+        return _behind_a_proxy(error)
+    return isinstance(error, _PASSING_ERRORS) or (isinstance(error, OSError) and error.errno in _NO_WAY)
+
+
+def _behind_a_proxy(error: WebSocketRefusedError) -> bool:
+    """Returns whether a web server answered that it does not reach the broker behind it."""
+    return str(error).split(maxsplit=2)[1:2] in (["502"], ["503"], ["504"])
 
 
 def _mdns(address: BrokerAddress) -> str:
@@ -118,7 +140,7 @@ def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
         return lacks(address, retained=code == NO_RETAINED)
     else:
         text = f"{where} refuses the connection: {name}"
-    return BrokerError(text)
+    return BrokerAwayError(text) if code in _PASSING_CODES else BrokerError(text)
 
 
 def lacks(address: BrokerAddress, *, retained: bool) -> BrokerError:

@@ -20,7 +20,7 @@ from collections import deque
 from concurrent.futures import Future
 from ipaddress import ip_address
 
-from fedlp_edge.errors import BrokerError, ConfigError
+from fedlp_edge.errors import BrokerAwayError, BrokerError, ConfigError
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import (
     BrokerLimits,
@@ -82,6 +82,7 @@ class MqttTransport:
         client_id: Client id, unique among the clients of the broker.
         will: Last will, which the broker publishes when the connection is lost; None for none.
         remembered: Packet limits that earlier processes found; by default none are read and none are stored.
+        patient: Whether a broker that is away is waited for at the start as it is later.
     """
 
     def __init__(
@@ -90,7 +91,10 @@ class MqttTransport:
         client_id: str,
         will: LastWill | None = None,
         remembered: RememberedLimits | None = None,
+        *,
+        patient: bool = False,
     ) -> None:
+        self._patient = patient
         self._address = address
         self._client_id = client_id
         self._will = will
@@ -127,7 +131,7 @@ class MqttTransport:
         self._repeated = False
 
     def start(self, sink: Sink) -> None:
-        """Starts the connection's thread and returns when the first connection is made.
+        """Starts the connection's thread and returns when the first connection is made, or is waited for.
 
         Raises:
             BrokerError: The first connection fails; ``start`` may be called again.
@@ -221,10 +225,14 @@ class MqttTransport:
             try:
                 connection = self._open(context)
             except BrokerError as error:
+                told = "still no broker"
                 if not first.done():
-                    raise
+                    if not (self._patient and isinstance(error, BrokerAwayError)):
+                        raise
+                    told = "no broker yet, waiting for it"
+                    first.set_result(None)
                 if failures.is_news(str(error), time.monotonic()):
-                    log.warning("still no broker: %s", error)
+                    log.warning("%s: %s", told, error)
                 context = self._renew(context)
             else:
                 if not first.done():

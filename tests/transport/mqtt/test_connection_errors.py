@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fedlp_edge.errors import BrokerAwayError
 from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.transport.brokers.ports import free_port
 from fedlp_edge.transport.mqtt.connection_errors import (
@@ -66,6 +68,11 @@ WEB = BrokerAddress.parse("wss://b", {})
         ),
         (
             WEB,
+            WebSocketRefusedError("HTTP/1.1 502 Bad Gateway"),
+            "wss://b:443/mqtt answers 'HTTP/1.1 502 Bad Gateway': the proxy there does not reach the broker",
+        ),
+        (
+            WEB,
             WebSocketRefusedError("HTTP/1.1 404 Not Found"),
             "wss://b:443/mqtt answers 'HTTP/1.1 404 Not Found' where a WebSocket for MQTT was asked for; check port "
             "and path (many brokers have /mqtt), or use mqtts:// if this port has no WebSockets",
@@ -74,6 +81,42 @@ WEB = BrokerAddress.parse("wss://b", {})
 )
 def test_failed_connection_is_explained(address: BrokerAddress, error: OSError, message: str) -> None:
     assert str(unreachable(address, error)) == message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError(111, "refused"),
+        TimeoutError(),
+        socket.gaierror(socket.EAI_AGAIN, "again"),
+        socket.gaierror(-2, "unknown"),
+        OSError(errno.ENETUNREACH, "unreachable"),
+        OSError(errno.EHOSTUNREACH, "no route"),
+        WebSocketRefusedError("HTTP/1.1 502 Bad Gateway"),
+    ],
+)
+def test_broker_that_is_not_up_yet_is_away(error: OSError) -> None:
+    assert isinstance(unreachable(WEB, error), BrokerAwayError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnicodeError("no name"),
+        ConnectionResetError(104, "reset"),
+        ssl.SSLEOFError(8, "eof"),
+        ssl.SSLError("bad curve"),
+        WebSocketRefusedError("HTTP/1.1 404 Not Found"),
+        WebSocketRefusedError("nothing"),
+    ],
+)
+def test_broker_that_is_another_than_was_meant_is_not_away(error: OSError) -> None:
+    assert not isinstance(unreachable(WEB, error), BrokerAwayError)
+
+
+@pytest.mark.parametrize(("code", "away"), [(0x88, True), (0x89, True), (0x86, False), (0x8A, False)])
+def test_broker_that_says_to_come_again_is_away(code: int, away: bool) -> None:
+    assert isinstance(login_refused(PLAIN, code, "a reason"), BrokerAwayError) == away
 
 
 @pytest.mark.parametrize(
