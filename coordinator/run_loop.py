@@ -88,6 +88,7 @@ class RunLoop:
         self._rounds = parts.rounds
         self._commit = parts.commit
         self._membership = parts.membership
+        self._summary_file = parts.summary_file
         self._inbox = inbox
         self._transport = transport
         self._coordinator_topic = coordinator_topic
@@ -116,6 +117,7 @@ class RunLoop:
         """Runs until the final models are handed out, or until stopped."""
         self._start()
         self._loop()
+        self._summary_file.catch_up()
         self._final_stage.end()
 
     def _loop(self) -> None:
@@ -132,6 +134,7 @@ class RunLoop:
             self._membership.reassign_changed()
             self._rounds.tick()
             self._model_server.tick()
+            self._summary_file.tick()
             self._device_search.tick(self._context.clock(), alone=not self._membership.all())
             if self._connected:  # without a broker nobody can be heard, so nobody is given up
                 self._final_stage.tick()

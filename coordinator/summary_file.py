@@ -1,14 +1,20 @@
-"""Keeps ``summary.json`` up to date: committed rounds, devices that cannot take part, and final models."""
+"""Keeps ``summary.json`` up to date: committed rounds, devices that cannot take part, and final models.
+
+The file holds all rounds, so it is longer after every round, and takes longer to write. During a run that may take a
+small share of the time only: what is news waits for the next time then. The journal has it at once in any case.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from coordinator.final.final_export import FinalExport
+from coordinator.limits import LIMITS
 from coordinator.rounds.run_history import RunHistory
 from coordinator.run_context import RunContext
 from fedlp_edge.core.rounds.fitness import Fitness
 from fedlp_edge.reporting.summary import Purpose, Summary, Traffic, load, save_encoded
+from fedlp_edge.system.time_share import TimeShare
 
 
 class SummaryFile:
@@ -24,6 +30,23 @@ class SummaryFile:
         self._context = context
         self._history = history
         self._fitness = fitness
+        self._time_share = TimeShare(LIMITS.summary_time_share, context.clock)
+        self._is_behind = False
+
+    def update(self) -> None:
+        """Writes the summary of the run as it stands, now or at one of the next ticks."""
+        self._is_behind = True
+        self.tick()
+
+    def tick(self) -> None:
+        """Writes what waits to be written, if there is time for it."""
+        if self._is_behind and self._time_share.is_due:
+            self.write()
+
+    def catch_up(self) -> None:
+        """Writes what waits to be written: the run stops."""
+        if self._is_behind:
+            self.write()
 
     def earlier(self, digest: str) -> Summary | None:
         """Returns the summary that an earlier life wrote after the last round, if the model has this digest."""
@@ -59,4 +82,6 @@ class SummaryFile:
             task=context.config.model.task,
             metric=self._history.judged.metric,
         )
-        save_encoded(summary, context.journal.summaries(), context.directory.summary)
+        with self._time_share.measured():
+            save_encoded(summary, context.journal.summaries(), context.directory.summary)
+        self._is_behind = False

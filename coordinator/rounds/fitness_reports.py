@@ -22,7 +22,7 @@ class FitnessReports:
     Args:
         context: Context of the run.
         bases: Basis of each known device's fitness, which the membership keeps up to date.
-        summary_file: Written when a device turns out to be unfit.
+        summary_file: Updated when a device turns out to be unfit.
     """
 
     def __init__(self, context: RunContext, bases: Mapping[str, str], summary_file: SummaryFile) -> None:
@@ -53,7 +53,7 @@ class FitnessReports:
         else:
             return
         if not finished:
-            self._summary_file.write()
+            self._summary_file.update()
 
     def all_devices_unfit(self, reasons: Mapping[str, str], seconds: float) -> None:
         """Reports that none of the devices that are online can do its task.

@@ -65,7 +65,7 @@ class RoundCommit:
         context: Context of the run.
         model: The global model; takes the server steps.
         history: History that the committed rounds are added to.
-        summary_file: Written with every committed round.
+        summary_file: Updated with every committed round.
         model_server: Gets every new model.
         worker: Evaluates.
         background: Writes checkpoints and removes files.
@@ -203,7 +203,7 @@ class RoundCommit:
         log.info("round %d: %d of %d devices, %s %s%s", round, len(updates.accepted), len(summary.devices), metric,
                  " ".join(f"{value:.3f}" for value in values) or "not evaluated", _on_devices(summary))  # fmt: skip
         self._report(summary, len(updates.accepted))
-        self._summary_file.write()
+        self._summary_file.update()
         self._closed = None
         closed.committed()
 

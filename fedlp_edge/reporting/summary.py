@@ -5,7 +5,7 @@ The format is an interface; docs/run-directory.md describes it. Depths are JSON 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -268,21 +268,32 @@ def _how_it_is_out(device: DeviceOutcome) -> str:
 
 
 def save(summary: Summary, path: Path) -> None:
-    """Writes a summary as indented JSON, replacing the old file in one step."""
+    """Writes a summary as JSON, see ``save_encoded``."""
     save_encoded(msgspec.structs.replace(summary, rounds=()), map(msgspec.json.encode, summary.rounds), path)
 
 
 def save_encoded(summary: Summary, rounds: Iterable[bytes], path: Path) -> None:
-    """Writes a summary whose rounds are encoded already, since as objects they would take much more memory.
+    """Writes a summary whose rounds are encoded already: as objects, or all at once, they would take much memory.
+
+    The fields are indented, for people; each round is a line of its own.
 
     Args:
         summary: Summary without rounds.
         rounds: Rounds, each a ``RoundSummary`` as JSON.
         path: File, which is replaced in one step.
     """
-    fields: dict[str, object] = {name: getattr(summary, name) for name in summary.__struct_fields__}
-    whole = msgspec.json.encode(fields | {"rounds": [msgspec.Raw(entry) for entry in rounds]})
-    write_file(path, [msgspec.json.format(whole, indent=2)], durable=False)
+    write_file(path, _lines(summary, rounds), durable=False)
+
+
+def _lines(summary: Summary, rounds: Iterable[bytes]) -> Iterator[bytes]:
+    fields = {name: getattr(summary, name) for name in summary.__struct_fields__ if name != "rounds"}
+    indented = msgspec.json.format(msgspec.json.encode(fields), indent=2)
+    yield indented.removesuffix(b"\n}") + b',\n  "rounds": ['
+    separator = b"\n    "
+    for entry in rounds:
+        yield separator + entry
+        separator = b",\n    "
+    yield b"\n  ]\n}\n" if separator.startswith(b",") else b"]\n}\n"
 
 
 def load(path: Path) -> Summary:

@@ -28,10 +28,11 @@ from fedlp_edge.simulation.schedule import RoundClosing
 from fedlp_edge.simulation.simulated_data import DataAssignment
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.system.time_share import TimeShare
 
-SAVE_SECONDS = 5.0
-"""Seconds between two updates of ``summary.json`` during a run; otherwise a run of many short rounds would mostly
-write this file."""
+SUMMARY_TIME_SHARE = 0.01
+"""Share of the time that writing ``summary.json`` may take during a run; otherwise a run of many short rounds would
+mostly write this file."""
 
 
 @dataclass
@@ -80,7 +81,7 @@ class RunRecorder:
         self._directory = directory
         self._journal = journal
         self._emit = emit
-        self._saved = 0.0
+        self._time_share = TimeShare(SUMMARY_TIME_SHARE, time.monotonic)
         self._start_weights: StartWeightsReport | None = None
         self._places: tuple[int, dict[str, CohortMember]] = (0, {})
         self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]
@@ -204,8 +205,7 @@ class RunRecorder:
                 bytes_up=sum(device.bytes_up for device in summary.devices),
             )
         )
-        if time.monotonic() - self._saved > SAVE_SECONDS:
-            self._saved = time.monotonic()
+        if self._time_share.is_due:
             self.keep()
 
     def _note_answers(self, page: PendingRound) -> None:
@@ -233,7 +233,8 @@ class RunRecorder:
 
     def keep(self) -> None:
         """Writes ``summary.json`` up to the last committed round."""
-        save(self._summary(None), self._directory.summary)
+        with self._time_share.measured():
+            save(self._summary(None), self._directory.summary)
 
     def finish(self, final: FinalModel, seconds: float, scores: Mapping[str, Mapping[int, HeldOutScores]]) -> Summary:
         """Writes the final summary and emits the end of the run; returns the summary.

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from coordinator.final.final_choice import choose_final
@@ -53,6 +56,11 @@ class Run:
         return FinalExport(self.context, self.context.config.model, (2,), choice, worker, server, InputFacts())  # type: ignore[arg-type]
 
 
+def commit(journal: Journal, round: int) -> None:
+    journal.open_round(round, 60, ())
+    journal.commit_round(round, msgspec.json.encode(msgspec.structs.replace(ROUND, round=round)))
+
+
 def test_writes_who_is_there_before_the_first_round(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.summary.write()
@@ -60,6 +68,41 @@ def test_writes_who_is_there_before_the_first_round(tmp_path: Path) -> None:
     assert (written.run, written.fleet, written.rounds, written.final) == ("run", "fleet", (), None)
     assert written.devices == (DeviceOutcome(id="a", profile="pi"), DeviceOutcome(id="b", profile="pi"))
     assert run.summary.earlier(run.model.digest) is None
+
+
+def test_waits_with_more_rounds_where_writing_takes_more_than_its_share_of_the_time(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    journal, path = run.context.journal, run.context.directory.summary
+    seconds = itertools.count().__next__  # every look at the clock takes a second, and so does writing
+    summary = SummaryFile(dataclasses.replace(run.context, clock=seconds), run.history, lambda _: Fitness())
+
+    commit(journal, 1)
+    summary.update()
+    commit(journal, 2)
+    summary.update()
+    assert len(load(path).rounds) == 1
+
+    for _ in range(97):
+        summary.tick()
+    assert len(load(path).rounds) == 1
+    summary.tick()
+    assert len(load(path).rounds) == 2
+
+
+def test_writes_what_waits_when_the_run_stops_and_only_then(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    journal, path = run.context.journal, run.context.directory.summary
+    seconds = itertools.count().__next__
+    summary = SummaryFile(dataclasses.replace(run.context, clock=seconds), run.history, lambda _: Fitness())
+    summary.catch_up()
+    assert not path.exists()
+
+    summary.update()
+    commit(journal, 1)
+    summary.update()
+    assert load(path).rounds == ()
+    summary.catch_up()
+    assert load(path).rounds == (ROUND,)
 
 
 def test_writes_the_final_model_and_finds_it_after_a_restart(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fedlp_edge.errors import StorageError
@@ -43,6 +44,24 @@ def test_has_the_documented_keys(tmp_path: Path, summary: Summary) -> None:
     assert content["onnx"] == [
         {"file": "small-cnn-depth-3.onnx", "depth": 3, "max_abs_diff": 2e-7, "accuracy": 0.745, "takes": "IMAGE"}
     ]
+
+
+def test_has_a_line_for_each_round_behind_everything_else(tmp_path: Path, summary: Summary) -> None:
+    path = tmp_path / "summary.json"
+
+    save(msgspec.structs.replace(summary, rounds=(summary.rounds[0],) * 3), path)
+
+    lines = path.read_text().splitlines()
+    assert (lines[0], lines[-6], lines[-2:]) == ("{", '  "rounds": [', ["  ]", "}"])
+    assert [msgspec.json.decode(line.rstrip(","))["round"] for line in lines[-5:-2]] == [1, 1, 1]
+
+
+def test_a_summary_without_rounds_is_read_back(tmp_path: Path, summary: Summary) -> None:
+    path = tmp_path / "summary.json"
+
+    save(msgspec.structs.replace(summary, rounds=()), path)
+
+    assert load(path) == msgspec.structs.replace(summary, rounds=())
 
 
 def test_refuses_a_summary_that_is_missing_or_broken(tmp_path: Path) -> None:
