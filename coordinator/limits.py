@@ -26,6 +26,8 @@ class CoordinatorLimits:
         answer_seconds: Seconds for a coordinator that announced itself to answer that question.
 
         search_seconds: Seconds without any device after which other names for their topics are tried.
+        unanswered_seconds: Seconds after which it is said that a device does not answer what it is told to hold; most
+            build their model in less.
         class_settle_seconds: Seconds from the report that makes enough devices until class numbers are given: others
             may be about to report.
         message_burst: Messages of one device that are heeded at once; one whose connection comes and goes needs some at
@@ -95,6 +97,7 @@ class CoordinatorLimits:
     answer_seconds: float = 5.0
     # The fleet
     search_seconds: float = 15.0
+    unanswered_seconds: float = 60.0
     class_settle_seconds: float = 2.0
     message_burst: int = 30
     messages_per_second: float = 0.5

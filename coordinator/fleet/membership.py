@@ -12,6 +12,7 @@ import time
 from coordinator.fleet.fleet_classes import FleetClasses
 from coordinator.fleet.known_devices import KnownDevices, PlanChanges
 from coordinator.fleet.registry import Member, Registry
+from coordinator.fleet.unanswered import UnansweredAssignments
 from coordinator.rounds.round_controller import RoundController
 from coordinator.run_context import RunContext
 from fedlp_edge.core.device_data import listed, missing_classes, unlike_scale
@@ -20,6 +21,7 @@ from fedlp_edge.core.rounds import events as round_events
 from fedlp_edge.core.rounds.fitness import DeviceFault
 from fedlp_edge.reporting import events
 from fedlp_edge.wire.messages import MAX_REASON, Assignment, AssignmentRefused, Failure, Ready, Registered, Status
+from fedlp_edge.wire.topics import Topics
 
 log = logging.getLogger("fedlp.coordinator")
 
@@ -57,6 +59,7 @@ class Membership:
         self._fitness = rounds.fitness
         self._step = rounds.step
         self._refused: set[str] = set()
+        self._unanswered = UnansweredAssignments(Topics(context.config.fleet))
         self._served: dict[str, ServingReport] = {}
 
     def all(self) -> list[Member]:
@@ -120,6 +123,7 @@ class Membership:
                 # Of a round that an earlier life of this coordinator opened.
                 self._step(round_events.DeviceGone(status.device, ended=True))
             return False
+        self._unanswered.answered(status.device)
         log.info("%s left", status.device)
         self._context.emit(events.DeviceLeft(time=time.time(), device=status.device))
         self._step(round_events.DeviceGone(status.device, ended=status.ended))
@@ -127,6 +131,7 @@ class Membership:
 
     def ready(self, message: Ready) -> Member | None:
         """Notes that a device holds its submodel; returns None if it holds another one than it was assigned."""
+        self._unanswered.answered(message.device)
         return self._registry.ready(message.device, message.session, message.depth)
 
     def join(self, member: Member) -> None:
@@ -139,6 +144,7 @@ class Membership:
         Returns:
             What that says about its next task; None if that is another one.
         """
+        self._unanswered.answered(failure.device)
         if failure.kind == "memory" and (member := self._registry.memory_failed(failure.device, failure.reason)):
             self._reassign(member)
             return None
@@ -206,16 +212,16 @@ class Membership:
         )
 
     def _assign(self, member: Member) -> None:
-        self._context.messenger.tell(
-            Assignment(
-                run=self._context.run,
-                device=member.device,
-                model=self._classes.model,
-                blueprint_digest=self._context.blueprint.digest,
-                depth=member.plan.depth,
-                explanation=member.plan.explanation + self._units(member),
-            )
+        assignment = Assignment(
+            run=self._context.run,
+            device=member.device,
+            model=self._classes.model,
+            blueprint_digest=self._context.blueprint.digest,
+            depth=member.plan.depth,
+            explanation=member.plan.explanation + self._units(member),
         )
+        self._context.messenger.tell(assignment)
+        self._unanswered.told(member.session, assignment, self._context.clock())
 
     def _units(self, member: Member) -> str:
         """Returns what to say of values that look as if they had another unit or scale on a device than elsewhere."""

@@ -182,7 +182,7 @@ class DeviceProtocol:
         self._missed_rounds = MissedRounds()
         self._improvements = Improvements()
         self._stated_rate: float | None = None
-        self._refusals = RefusalLog()
+        self._refusals = RefusalLog("this device's")
         self._unreported: DeviceFacts | None = None
         self._round_task = RoundTask(identity, coordinator, self._units, self._uploads)
         self._final_model = FinalModelFetch(
@@ -342,11 +342,9 @@ class DeviceProtocol:
     def _refused(self, event: Refused, now: float) -> Effects:
         """Answers a refusal of the broker; every repeat of a message may bring another one, which is told rarely."""
         if event.token is None and not event.too_long:  # without a subscription nothing works
-            return [Stop(f"{_refusal(event)}; check its access rules for this device's login")]
-        if not self._refusals.is_news(event.topic, event.reason, now):
-            return []
-        remedy = "" if event.too_long else "; check its access rules for this device's login"
-        return [Log(f"{_refusal(event)}{remedy}", warning=True)]
+            return [Stop(self._refusals.words(event))]
+        line = self._refusals.line(event, now)
+        return [] if line is None else [Log(line, warning=True)]
 
     def _receive(self, event: Received, now: float) -> Effects:
         self._in_transit.received_something(now)
@@ -593,8 +591,3 @@ def _payload_bytes(limits: BrokerLimits) -> int | None:
     with contextlib.suppress(BrokerError):
         return None if limits.max_packet_bytes is None else chunk_bytes_for(limits, limits.max_packet_bytes)
     return None
-
-
-def _refusal(event: Refused) -> str:
-    what = f"a message on {event.topic}" if event.too_long else event.topic
-    return f"the broker refuses {what}: {event.reason}"

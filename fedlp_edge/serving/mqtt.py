@@ -16,7 +16,8 @@ import msgspec
 
 from fedlp_edge.errors import FedLPError
 from fedlp_edge.serving.served_model import MAX_REQUEST_BYTES, ServedModel, type_of
-from fedlp_edge.transport.base import Received, Refused, Transport, TransportEvent
+from fedlp_edge.transport.base import Disconnected, Received, Refused, Transport, TransportEvent
+from fedlp_edge.transport.retry_log import RefusalLog
 
 log = logging.getLogger("fedlp.serve")
 
@@ -42,6 +43,7 @@ class MqttServer:
         self._model = model
         self._transport = transport
         self._prefix = prefix.strip("/")
+        self._refusals = RefusalLog("this")
         self._waiting: queue.Queue[tuple[str, bytes]] = queue.Queue(MAX_WAITING)
 
     @property
@@ -80,8 +82,11 @@ class MqttServer:
                     self._waiting.put_nowait((answer_topic, payload))
                 except queue.Full:
                     self._publish(answer_topic, {"error": f"{MAX_WAITING} requests are waiting; try again later"})
-            case Refused(topic, reason):
-                log.warning("the broker refused %s: %s", topic, reason)
+            case Disconnected(reason, repeated) if not repeated:
+                log.warning("lost the broker: %s; trying again", reason)
+            case Refused():
+                if line := self._refusals.line(event, time.monotonic()):
+                    log.warning("%s", line)
             case _:
                 pass
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from fedlp_edge.transport.base import Refused
+
 FIRST_PAUSE_SECONDS = 60.0
 LAST_PAUSE_SECONDS = 3600.0
 
@@ -37,17 +39,28 @@ class RetryLog:
 
 
 class RefusalLog:
-    """Decides which refused messages are worth a line: of each topic, as `RetryLog` does of attempts."""
+    """Words what a broker refuses, and decides of each topic how often that is told, as `RetryLog` does of attempts.
 
-    def __init__(self) -> None:
+    Args:
+        owner: Whose login the access rules are about, such as ``this device's``.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
         self._topics: dict[str, RetryLog] = {}
 
-    def is_news(self, topic: str, reason: str, now: float) -> bool:
-        """Whether a refusal is to be told.
+    def line(self, refused: Refused, now: float) -> str | None:
+        """Returns the line for a refusal; None if it is not to be told again yet.
 
         Args:
-            topic: Topic that the broker refuses.
-            reason: Reason that it gives.
+            refused: What the broker refuses.
             now: Time in seconds of a clock that does not jump.
         """
-        return self._topics.setdefault(topic, RetryLog()).is_news(reason, now)
+        news = self._topics.setdefault(refused.topic, RetryLog()).is_news(refused.reason, now)
+        return self.words(refused) if news else None
+
+    def words(self, refused: Refused) -> str:
+        """Returns the line for a refusal that is told in any case."""
+        what = "a message on " if refused.too_long else "the subscription to " if refused.token is None else ""
+        remedy = "" if refused.too_long else f"; check its access rules for {self._owner} login"
+        return f"the broker refuses {what}{refused.topic}: {refused.reason}{remedy}"

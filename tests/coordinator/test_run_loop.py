@@ -13,9 +13,9 @@ from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
 from coordinator.run_loop import RunLoop
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.errors import StorageError, WorkerError
+from fedlp_edge.errors import BrokerError, StorageError, WorkerError
 from fedlp_edge.reporting import events
-from fedlp_edge.transport.base import Connected, Disconnected, MessageArriving, Received
+from fedlp_edge.transport.base import Connected, Disconnected, MessageArriving, Received, Refused
 from fedlp_edge.transport.in_memory import MEMORY_LIMITS
 from fedlp_edge.wire.messages import Announcement, Assignment, Failure, Ready, Task, decoder, encode
 from fedlp_edge.worker.jobs import Failed
@@ -110,10 +110,23 @@ def test_lost_broker_is_told_and_another_coordinator_looked_for_afterwards(tmp_p
         (WorkerDied("was killed by SIGKILL", None), WorkerError, "the process that evaluates and exports ended: "),
         (WorkerReply(1, Failed(kind="data", reason="no test data")), WorkerError, "no test data"),
         (TaskFinished(lambda: None, StorageError("the disk is full")), StorageError, "the disk is full"),
+        (Refused(TOPICS.of("up", "+"), "Not authorized"), BrokerError, "the subscription to .*: Not authorized"),
     ],
-    ids=["worker-died", "job-failed", "disk"],
+    ids=["worker-died", "job-failed", "disk", "deaf"],
 )
 def test_what_no_run_survives_ends_it(tmp_path: Path, item: InboxItem, error: type[Exception], reason: str) -> None:
     run = AssembledRun(tmp_path, rounds=ONE)
     with pytest.raises(error, match=reason):
         go_through(run, item)
+
+
+def test_what_the_broker_refuses_is_told_once_and_its_own_topic_need_not_be_heard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    message = Refused(TOPICS.of("down", "a"), "Not authorized", token=10**9)
+    go_through(AssembledRun(tmp_path, rounds=ONE), Refused(TOPICS.coordinator, "Not authorized"), message, message)
+    remedy = "Not authorized; check its access rules for the coordinator's login"
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        f"the broker refuses the subscription to {TOPICS.coordinator}: {remedy}",
+        f"the broker refuses {TOPICS.of('down', 'a')}: {remedy}",
+    ]

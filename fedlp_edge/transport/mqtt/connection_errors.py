@@ -177,8 +177,9 @@ def short_lived(address: BrokerAddress, times: int) -> str:
     """Returns the message for connections that the broker accepts and ends again within seconds, ``times`` in a row."""
     return (
         f"the last {times} connections to {address.url} ended within seconds, without a word of the broker; its log "
-        "says why. One cause is a broker that takes the user name for the client's id (Mosquitto's "
-        "use_username_as_clientid): then each device and the coordinator need a login of their own. Another is one "
+        "says why, and fedlp doctor broker may. One cause is access rules that forbid a topic, for which RabbitMQ, AWS "
+        "and others end the connection. Another is a broker that takes the user name for the client's id (Mosquitto's "
+        "use_username_as_clientid): then each device and the coordinator need a login of their own. A third is one "
         "that takes no message of a few kB (message_size_limit), which fleets need"
     )
 

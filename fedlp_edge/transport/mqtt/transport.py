@@ -48,7 +48,7 @@ from fedlp_edge.transport.mqtt.publish_queue import PublishQueue, QueuedPublish
 from fedlp_edge.transport.mqtt.rate_limit import RateLimit
 from fedlp_edge.transport.mqtt.unannounced_limit import UnannouncedLimit
 from fedlp_edge.transport.remembered import RememberedLimits
-from fedlp_edge.transport.retry_log import RefusalLog, RetryLog
+from fedlp_edge.transport.retry_log import RetryLog
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,6 @@ class MqttTransport:
         self._topics: dict[str, None] = {}
         self._unconfirmed: dict[int, list[str]] = {}
         self._qos_warned = False
-        self._refusals = RefusalLog()
         self._short_lived = 0
         self._losses = RetryLog()
         self._repeated = False
@@ -324,8 +323,6 @@ class MqttTransport:
             self._outgoing.rewind()
             if not self._stopping.is_set():
                 self._repeated = self._is_repeated(str(lost), opened, time.monotonic())
-                if not self._repeated:
-                    log.info("%s: %s", self._address.url, lost)
                 self._emit(Disconnected(str(lost), self._repeated))
             return lost.code
 
@@ -439,7 +436,7 @@ class MqttTransport:
         if item is None:
             return
         if code >= _REFUSED:
-            self._refuse(item.topic, reason, item.token)
+            self._emit(Refused(item.topic, reason, item.token))
         else:
             self._unannounced.carried(item.size)
             self._emit(Delivered(item.token))
@@ -448,7 +445,7 @@ class MqttTransport:
         self._whole_packets += 1
         for topic, (code, reason) in zip(self._unconfirmed.pop(packet_id, []), answers, strict=False):
             if code >= _REFUSED:
-                self._refuse(topic, reason, None)
+                self._emit(Refused(topic, reason))
                 continue
             if code < _WANTED_QOS:
                 self._warn_of_lower_qos(topic, code)
@@ -459,12 +456,6 @@ class MqttTransport:
         if not self._qos_warned:
             self._qos_warned = True
             log.warning("%s", connection_errors.lower_qos(self._address, topic, granted))
-
-    def _refuse(self, topic: str, reason: str, token: int | None) -> None:
-        what = "subscription to" if token is None else "message on"
-        if self._refusals.is_news(topic, reason, time.monotonic()):
-            log.warning("the broker at %s refuses the %s %s: %s", self._address.url, what, topic, reason)
-        self._emit(Refused(topic, reason, token))
 
 
 def _batches(items: list[str], size: int) -> list[list[str]]:

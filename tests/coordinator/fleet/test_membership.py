@@ -67,6 +67,35 @@ def test_ready_device_is_told_nothing_again_until_it_changes(tmp_path: Path) -> 
     assert [type(message) for message in run.heard()] == [Assignment]
 
 
+def test_device_that_reports_and_never_answers_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = run_of(tmp_path)
+    for seconds in (0.0, 10.0, 50.0, 61.0, 150.0):
+        run.now = seconds
+        run.parts.membership.reported(status("a"))
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert line.startswith("a was told its depth 61 s ago, and several times since, and has not answered")
+    assert "fleet/down/a" in line
+    assert "fleet/up/a" in line
+
+
+@pytest.mark.parametrize("how", ["is ready", "has failed", "was away", "was started again"])
+def test_device_that_answers_is_not_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str) -> None:
+    run = run_of(tmp_path, devices=2)
+    members = run.parts.membership
+    members.reported(status("a"))
+    run.now = 50.0
+    if how == "is ready":
+        members.ready(Ready(run=RUN, device="a", session="s", depth=1))
+    elif how == "has failed":
+        members.failed(failure("worker"))
+    elif how == "was away":
+        members.left(gone("a"))
+    members.reported(status("a", session="later" if how == "was started again" else "s"))
+    run.now = 70.0
+    members.reported(status("a", session="later" if how == "was started again" else "s"))
+    assert "was told its depth" not in caplog.text
+
+
 def test_round_opens_once_a_device_holds_what_it_was_told_to_hold(tmp_path: Path) -> None:
     run = run_of(tmp_path)
     members = run.parts.membership
