@@ -17,7 +17,8 @@ from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import ConfigError, OperatorError, StartWeightsError, StorageError
 from fedlp_edge.learning.start_weights_file import with_digest
 from fedlp_edge.reporting.judged_rounds import JudgedRounds
-from fedlp_edge.reporting.summary import load
+from fedlp_edge.reporting.summary import load_if_there
+from fedlp_edge.storage.incomplete_copies import check_continuable
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.files import write_file
@@ -41,7 +42,7 @@ def begun_before(fleet: FleetConfig) -> Path | None:
     found = []
     for kept in sorted(Path("runs").glob(f"{fleet.fleet[:48]}-*/config.toml")):
         with contextlib.suppress(ConfigError, StorageError):
-            summary = load(kept.with_name("summary.json")) if kept.with_name("summary.json").exists() else None
+            summary = load_if_there(kept.with_name("summary.json"))
             if (summary is None or summary.final is None) and not differences(load_config(kept), fleet):
                 found.append(kept.parent)
     return found[0] if len(found) == 1 else None
@@ -57,9 +58,10 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
         hand_out: Whether a run that is over is wanted, for its final models.
 
     Raises:
-        OperatorError: The directory holds another run, or this one, which is over (or is not, with ``hand_out``), or a
-            run of another version of FedLP Edge.
+        OperatorError: The directory holds another run, or this one, which is over (or is not, with ``hand_out``), a
+            run of another version of FedLP Edge, or only a part of a run.
     """
+    check_continuable(directory)
     if directory.journal.exists():
         # Before its configuration is read, which an earlier version may have spelled otherwise.
         Journal.open(directory.journal).close()
@@ -69,7 +71,7 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
             f"{directory.path} holds a run with other settings: {'; '.join(changed[: LIMITS.named_settings])}{more}. "
             "Set them back to go on with it, or name another directory with --out"
         )
-    summary = load(directory.summary) if directory.summary.exists() else None
+    summary = load_if_there(directory.summary)
     done = len(summary.rounds) if summary is not None else 0
     finished = summary is not None and summary.final is not None
     judged = JudgedRounds(fleet.judging, summary.rounds if summary is not None else ())

@@ -30,7 +30,7 @@ class RunContext:
         emit: Function that takes every event of the run.
         clock: Monotonic seconds.
         start_weights: Report on what was taken of the model's start weights; None if it has none.
-        remark: Warning about the model for people; empty if there is none.
+        remark: Warning about the model or the run directory for people; empty if there is none.
     """
 
     config: FleetConfig

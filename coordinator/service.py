@@ -40,6 +40,7 @@ from fedlp_edge.errors import (
 from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.reporting import events
 from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.storage.incomplete_copies import lost_rounds
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.files import write_file
@@ -159,8 +160,9 @@ class Coordinator:
         checkpoints = Checkpoints(self._directory.checkpoints, config.rounds.keep_checkpoints)
         built = _build_model(config, journal, checkpoints, self._directory, self._worker)
         blueprint = built.blueprint
-        begun = any(journal.summaries())
+        begun = self._committed > 0
         doubt = "" if begun else try_export(config, blueprint, self._directory, self._worker)
+        lost = lost_rounds(self._directory, self._committed)
         context = RunContext(
             config=config,
             run=config.run_name,
@@ -172,7 +174,7 @@ class Coordinator:
             emit=self._emit,
             clock=self._clock,
             start_weights=_start_weights_report(self._directory),
-            remark="; ".join(filter(None, (blueprint.remark, *built.warnings, doubt))),
+            remark="; ".join(filter(None, (blueprint.remark, *built.warnings, doubt, lost))),
         )
         # Before the first round they were agreed, and a single device may come for its final model.
         wanted = 1 if begun else config.rounds.min_devices

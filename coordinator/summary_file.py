@@ -13,7 +13,7 @@ from coordinator.limits import LIMITS
 from coordinator.rounds.run_history import RunHistory
 from coordinator.run_context import RunContext
 from fedlp_edge.core.rounds.fitness import Fitness
-from fedlp_edge.reporting.summary import Purpose, Summary, Traffic, load, save_encoded
+from fedlp_edge.reporting.summary import Purpose, Summary, Traffic, load_if_there, save_encoded
 from fedlp_edge.system.time_share import TimeShare
 
 
@@ -50,11 +50,8 @@ class SummaryFile:
 
     def earlier(self, digest: str) -> Summary | None:
         """Returns the summary that an earlier life wrote after the last round, if the model has this digest."""
-        path = self._context.directory.summary
-        if not path.exists():
-            return None
-        earlier = load(path)
-        same = earlier.final is not None and earlier.final.model_digest == digest
+        earlier = load_if_there(self._context.directory.summary)
+        same = earlier is not None and earlier.final is not None and earlier.final.model_digest == digest
         return earlier if same else None
 
     def write(self, export: FinalExport | None = None, traffic: Mapping[Purpose, Traffic] | None = None) -> None:

@@ -1,7 +1,7 @@
 """This module writes and reads ``events.jsonl``, which may be read while the coordinator appends to it.
 
 A line counts once its newline is written. A process that is killed while it writes leaves an incomplete last line; the
-next writer removes it, and readers ignore it.
+next writer removes it, and readers ignore it, as they do with what a power cut has left of others.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class EventReader:
         """Returns the events written since the last call.
 
         Raises:
-            StorageError: The file cannot be read, or a complete line is no event.
+            StorageError: The file cannot be read, or a line is an event of another version.
         """
         try:
             with self._path.open("rb") as file:
@@ -106,14 +106,17 @@ class EventReader:
             raise StorageError(f"{self._path}: cannot be read: {error.strerror}") from None
         complete = content[: content.rfind(b"\n") + 1]
         self._offset += len(complete)
-        return [self._decode(line) for line in complete.splitlines()]
+        return [event for line in complete.splitlines() if (event := self._decode(line)) is not None]
 
-    def _decode(self, line: bytes) -> AnyEvent:
+    def _decode(self, line: bytes) -> AnyEvent | None:
+        """Returns the event of a line; None where a power cut left a part of it, or zeros in its place."""
         self._line += 1
         try:
             return _decoder.decode(line)
-        except msgspec.DecodeError as error:
+        except msgspec.ValidationError as error:
             raise StorageError(f"{self._path}:{self._line}: not an event of this version: {error}") from None
+        except msgspec.DecodeError:
+            return None
 
 
 def read_events(path: Path) -> list[AnyEvent]:

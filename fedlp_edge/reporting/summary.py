@@ -6,6 +6,7 @@ The format is an interface; docs/run-directory.md describes it. Depths are JSON 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -258,6 +259,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return (*depths, *out, *(f"{name} has no final model" for name in lacking))
 
 
+class DamagedSummaryError(StorageError):
+    """A summary is cut short or holds other bytes; the journal has what it is made of."""
+
+
 _GONE_AFTER = 2
 
 
@@ -306,8 +311,24 @@ def load(path: Path) -> Summary:
         return msgspec.json.decode(path.read_bytes(), type=Summary)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except msgspec.ValidationError as error:
         raise StorageError(f"{path}: not a summary of this version: {error}") from None
+    except msgspec.DecodeError:
+        raise DamagedSummaryError(
+            f"{path} is damaged, or only a part of it was copied: copy it again, or remove it; who made the run writes "
+            "it anew when the same command is started again"
+        ) from None
+
+
+def load_if_there(path: Path) -> Summary | None:
+    """Reads a summary that is made anew in any case; None if there is none, or a power cut left a part of it.
+
+    Raises:
+        StorageError: The file cannot be read, or is not a summary of this version.
+    """
+    with suppress(DamagedSummaryError):
+        return load(path) if path.exists() else None
+    return None
 
 
 def values_of(

@@ -16,11 +16,12 @@ from fedlp_edge.learning.start_weights_file import with_digest
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.judged_rounds import JudgedRounds
 from fedlp_edge.reporting.log import EventLog
-from fedlp_edge.reporting.summary import Summary, load
+from fedlp_edge.reporting.summary import Summary, load_if_there
 from fedlp_edge.simulation.engines.base import Engine, SimulationStoppedError
 from fedlp_edge.simulation.engines.local import LocalEngine
 from fedlp_edge.simulation.experiment import Experiment, load_experiment
 from fedlp_edge.simulation.runner import Simulation
+from fedlp_edge.storage.incomplete_copies import check_continuable
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.files import replacing
@@ -115,6 +116,7 @@ def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:
     Raises:
         OperatorError: The directory holds another experiment, or one of another version of FedLP Edge.
     """
+    check_continuable(directory)
     if directory.journal.exists():
         # This checks the version before the configuration is read, whose keys an earlier version may name otherwise.
         Journal.open(directory.journal).close()
@@ -123,10 +125,9 @@ def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:
             raise OperatorError(
                 f"{directory.path} holds a run with other settings (see its config.toml); name another directory"
             )
-        if directory.summary.exists():
-            summary = load(directory.summary)
-            if summary.final is not None and JudgedRounds(experiment.judging, summary.rounds).over:
-                return summary
+        summary = load_if_there(directory.summary)
+        if summary is not None and summary.final and JudgedRounds(experiment.judging, summary.rounds).over:
+            return summary
     with replacing(directory.config) as partial:
         partial.write_text(f"# Written by a simulation.\n{to_toml(experiment)}", "utf-8")
     return None

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from fedlp_edge.core.algorithm.aggregation import Array
@@ -87,6 +87,11 @@ class Checkpoints:
         """Returns whether the model after ``round`` is there."""
         return self.weights_path(round).exists()
 
+    def newest(self) -> int | None:
+        """Returns the number of the last round whose model is there; None if there is none."""
+        found = (path.stem.removeprefix("round-") for path in self._directory.glob("round-?????.safetensors"))
+        return max((int(number) for number in found if number.isdecimal()), default=None)
+
     def prune(self, newest: int, kept: Collection[int] = ()) -> None:
         """Deletes the checkpoints that ``keep`` no longer covers, once round ``newest`` is committed.
 
@@ -107,6 +112,15 @@ class Checkpoints:
 
     def _server_path(self, round: int) -> Path:
         return self._directory / f"round-{round:05d}.server.safetensors"
+
+
+def is_whole(path: Path) -> bool:
+    """Returns whether the file of a model is there and has the length that it says it has."""
+    try:
+        with safe_open(path, framework="np"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def _flat(state: ServerState) -> dict[str, Array]:
@@ -141,4 +155,7 @@ def _load(path: Path) -> dict[str, Array]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise StorageError(f"cannot read the checkpoint {path}: {error}") from error
+        raise StorageError(
+            f"cannot read the checkpoint {path}: {error}; copy it again, or begin another run with an earlier "
+            "checkpoint as [model] weights"
+        ) from error

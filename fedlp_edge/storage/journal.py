@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -312,15 +314,50 @@ def told_ranges(path: Path, model: str) -> dict[str, TensorRanges]:
     return {device: ranges for device, ranges in told.items() if ranges}
 
 
+def knows_rounds(path: Path) -> bool:
+    """Returns whether a journal holds rounds; one that was copied without its write-ahead file may hold none.
+
+    Args:
+        path: Journal of the run, which may be in use or missing; it is not changed.
+    """
+    return bool(_rows_beside(path, "SELECT round FROM rounds LIMIT 1"))
+
+
+def write_ahead_path(path: Path) -> Path:
+    """Returns the path of the file that holds what a stopped or killed coordinator has written last."""
+    return path.with_name(f"{path.name}-wal")
+
+
 def _rows_beside(path: Path, query: str, values: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
-    """Returns rows of a journal that may be in use; none of a missing one, or of a version without the table."""
+    """Returns rows of a journal that may be in use; none of a missing one, or of a version without the table.
+
+    Raises:
+        StorageError: The file is damaged, or no journal.
+    """
     if not path.exists():
         return []
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            return db.execute(query, values).fetchall()
-    except sqlite3.Error:
-        return []
+        try:
+            return _rows(path, query, values, "?mode=ro")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+        # Where nothing can be written, SQLite lacks the index of the write-ahead file that it would make there.
+        with tempfile.TemporaryDirectory(prefix="fedlp-journal-") as temporary:
+            for file in filter(Path.exists, (path, write_ahead_path(path))):
+                shutil.copyfile(file, Path(temporary) / file.name)
+            return _rows(Path(temporary) / path.name, query, values)
+    except sqlite3.Error as error:
+        if str(error).startswith("no such table"):
+            return []
+        raise StorageError(f"cannot read the journal {path}: {error}; copy it again, or name the run itself") from None
+    except OSError as error:
+        raise StorageError(f"cannot read the journal {path}: {error.strerror}") from None
+
+
+def _rows(path: Path, query: str, values: tuple[str, ...], options: str = "") -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}{options}", uri=True)) as db:
+        return db.execute(query, values).fetchall()
 
 
 def _refuse_other_versions(path: Path, db: sqlite3.Connection) -> None:

@@ -6,13 +6,16 @@ import sqlite3
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from coordinator.config import FleetConfig, load_config
 from coordinator.run_claim import claim, differences, with_weights_digest
 from fedlp_edge.config.toml import place
-from fedlp_edge.errors import ConfigError, OperatorError
+from fedlp_edge.core.algorithm.server_state import ServerState
+from fedlp_edge.errors import ConfigError, OperatorError, StorageError
 from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, load, save
+from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.transport.address import BrokerAddress
 
@@ -180,3 +183,19 @@ def test_the_bytes_of_start_weights_decide_and_not_where_they_lie(tmp_path: Path
     first.unlink()
     with pytest.raises(ConfigError, match=r"a.pt.toml:10: \[model\] weights: there is no file .*a.pt"):
         source(first)
+
+
+def test_claim_goes_on_where_a_power_cut_left_a_part_of_the_summary(tmp_path: Path) -> None:
+    source = written(tmp_path / "fleet.toml")
+    run = begin(tmp_path / "run", source)
+    run.summary.write_bytes(b'{"run": "shop-1", "rou')
+    claim(run, source, load_config(source))
+
+
+def test_claim_does_not_begin_anew_over_the_checkpoints_of_a_run_whose_journal_was_not_copied(tmp_path: Path) -> None:
+    source = written(tmp_path / "fleet.toml")
+    run = begin(tmp_path / "run", source)
+    Checkpoints(run.checkpoints).save(7, {"w": np.zeros(2, np.float32)}, ServerState())
+    with pytest.raises(StorageError, match=r"not their journal \(.*\), without which 7 rounds would be done again"):
+        claim(run, source, load_config(source))
+    assert not run.journal.exists()

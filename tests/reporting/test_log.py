@@ -73,13 +73,20 @@ def test_skips_what_was_there_if_asked_to(tmp_path: Path) -> None:
         assert reader.poll() == [BrokerReconnected(time=2.0)]
 
 
-@pytest.mark.parametrize("line", [b"no json\n", b'{"event":"Unheard","time":1.0}\n', b"[]\n", b"\xff\n", b"\n"])
+@pytest.mark.parametrize("line", [b'{"event":"Unheard","time":1.0}\n', b"[]\n"])
 def test_names_the_line_that_is_no_event(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'{"event":"BrokerReconnected","time":1.0}\n' + line)
 
     with pytest.raises(StorageError, match=r"events\.jsonl:2: not an event of this version"):
         read_events(path)
+
+
+@pytest.mark.parametrize("line", [b'{"event":"Broker\n', b"\0\0\0\n", b"\xff\n", b"\n"])
+def test_leaves_out_what_a_power_cut_has_left_of_a_line(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(line + b'{"event":"BrokerReconnected","time":1.0}\n')
+    assert read_events(path) == [BrokerReconnected(time=1.0)]
 
 
 def test_refuses_a_log_in_a_directory_that_is_missing(tmp_path: Path) -> None:

@@ -95,6 +95,30 @@ def test_names_and_data_are_read_beside_the_run(tmp_path: Path) -> None:
     assert (agreed_class_names(path), reported_data_facts(path)) == (("nut", "bolt"), (DataFacts(labels=2),))
 
 
+def test_journal_is_read_where_nothing_can_be_written_beside_it(tmp_path: Path) -> None:
+    made, copy = tmp_path / "made", tmp_path / "copy"
+    made.mkdir()
+    copy.mkdir()
+    journal = Journal.open(made / "journal.sqlite")
+    journal.put_class_names(("nut", "bolt"))
+    for name in ("journal.sqlite", "journal.sqlite-wal"):
+        (copy / name).write_bytes((made / name).read_bytes())
+    (copy / "journal.sqlite-shm").mkdir()  # what SQLite cannot open, as on a read-only medium
+    assert agreed_class_names(copy / "journal.sqlite") == ("nut", "bolt")
+    assert sorted(path.name for path in copy.iterdir()) == [
+        "journal.sqlite",
+        "journal.sqlite-shm",
+        "journal.sqlite-wal",
+    ]
+
+
+def test_a_damaged_journal_is_not_taken_for_one_that_knows_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(b"\0" * 5000)
+    with pytest.raises(StorageError, match=r"cannot read the journal .*journal\.sqlite: .*; copy it again"):
+        agreed_class_names(path)
+
+
 def test_a_path_that_is_too_long_for_sqlite_is_named_with_what_to_do(tmp_path: Path) -> None:
     end = len("/journal.sqlite")
     fits = tmp_path / ("b" * 200)

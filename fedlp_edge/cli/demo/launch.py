@@ -36,7 +36,7 @@ from fedlp_edge.reporting.events import RunStopped
 from fedlp_edge.reporting.live_view import View, open_view
 from fedlp_edge.reporting.log import FILE_NAME, EventReader
 from fedlp_edge.reporting.report import ONNX_DIRECTORY, print_report
-from fedlp_edge.reporting.summary import Summary, load
+from fedlp_edge.reporting.summary import Summary, load, load_if_there
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, print_error
 from fedlp_edge.transport.address import BrokerAddress
 
@@ -94,7 +94,8 @@ def _options(given: GivenOptions, directory: Path) -> DemoOptions:
         _claim(directory)
         save_options(options, directory)
         return options
-    if (directory / "summary.json").exists() and load(directory / "summary.json").handed_over:
+    summary = load_if_there(directory / "summary.json")
+    if summary is not None and summary.handed_over:
         raise ConfigError(
             f"the run in {directory} is finished ({own_command()} status {directory}); "
             "choose another directory with --out"

@@ -30,8 +30,10 @@ from fedlp_edge.reporting.cards.model_card_page import write_card
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.reporting.formatting import format_bytes, format_metric, format_share, metric_label
 from fedlp_edge.reporting.summary import Summary, load, trained_exits
-from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.storage.checkpoints import Checkpoints, is_whole
+from fedlp_edge.storage.incomplete_copies import check_exportable
 from fedlp_edge.storage.journal import agreed_class_names, agreed_columns, reported_data_facts, told_ranges
+from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, print_error
 from fedlp_edge.system.path_hints import run_hint
 from fedlp_edge.system.processor_info import processor_name
@@ -83,14 +85,18 @@ def exported_checkpoint(run: Path) -> tuple[int, Path]:
     Raises:
         StorageError: There is none.
     """
-    found = sorted((run / "checkpoints").glob("round-?????.safetensors"))
-    if not found:
+    checkpoints = Checkpoints(run / "checkpoints")
+    number = checkpoints.newest()
+    if number is None:
         raise StorageError(f"{run} holds no checkpoint{run_hint(run)}")
-    number = int(found[-1].stem.removeprefix("round-"))
     final = load(run / "summary.json").final if (run / "summary.json").exists() else None
-    if final is not None and final.metric and Checkpoints(run / "checkpoints").has(final.round):
+    if final is not None and final.metric and checkpoints.has(final.round):
         number = final.round
-    return number, Checkpoints(run / "checkpoints").evaluated_path(number)
+    path = checkpoints.evaluated_path(number)
+    if not is_whole(path):
+        raise StorageError(f"{path} is damaged, or only a part of it was copied: copy it again, or move it away to "
+                           "export the round before")  # fmt: skip
+    return number, path
 
 
 def parse_depths(text: str, depths: tuple[int, ...]) -> tuple[int, ...]:
@@ -190,6 +196,7 @@ def run_export(
             f"{run} scales its model by width, a baseline for comparisons that no device runs; "
             'export a run with scaling = "depth"'
         )
+    check_exportable(RunDirectory(run))
     _check_opset(options.opset)
     evaluate = data or config.data.evaluate
     make_writable(directory)

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import msgspec
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from fedlp_edge.cli.main import app
@@ -15,7 +17,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.metrics.answers import WantedAnswer
 from fedlp_edge.core.model_card import CardEntry, RefusedFile, decode_card
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import ConfigError, ExportError
+from fedlp_edge.errors import ConfigError, ExportError, StorageError
 from fedlp_edge.learning.export.metadata import OPSET
 from fedlp_edge.reporting.summary import RoundSummary, Summary, save
 from fedlp_edge.storage.journal import Journal
@@ -27,7 +29,7 @@ from tests.fleets.standin import blueprint
 def test_says_that_a_run_scaled_by_width_is_not_for_devices(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
-    (run / "checkpoints" / "round-00001.safetensors").touch()
+    save_file({"w": np.zeros(2, np.float32)}, run / "checkpoints" / "round-00001.safetensors")
     (run / "config.toml").write_text('name = "wide"\n[fleet]\ndevices = 5\n[model]\nscaling = "width"\n')
     done = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "onnx")])
     assert "baseline for comparisons" in str(done.exception)
@@ -37,8 +39,9 @@ def test_says_that_a_run_scaled_by_width_is_not_for_devices(tmp_path: Path) -> N
 def a_run(directory: Path) -> Path:
     run = directory / "run"
     (run / "checkpoints").mkdir(parents=True)
-    (run / "checkpoints" / "round-00001.safetensors").touch()
+    save_file({"w": np.zeros(2, np.float32)}, run / "checkpoints" / "round-00001.safetensors")
     (run / "config.toml").write_text('fleet = "shop"\n')
+    Journal.open(run / "journal.sqlite").open_round(1, 1, ())
     return run
 
 
@@ -274,3 +277,18 @@ def test_a_run_without_central_data_is_exported_without_any(tmp_path: Path, monk
     asked = exporting(monkeypatch, entry())
     assert run_export(a_run(tmp_path), "all", tmp_path / "onnx", None, QUICK) == 0
     assert asked[0].data == ""
+
+
+def test_a_checkpoint_that_is_cut_short_is_named_before_anything_is_built(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    checkpoint = run / "checkpoints" / "round-00001.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    with pytest.raises(StorageError, match=r"round-00001\.safetensors is damaged.*: copy it again, or move it away"):
+        run_export(run, "all", tmp_path / "onnx", None, QUICK)
+
+
+def test_a_run_without_its_journal_is_not_exported_with_other_answers(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    (run / "journal.sqlite").unlink()
+    with pytest.raises(StorageError, match=r"holds checkpoints and not their journal \(journal\.sqlite, with"):
+        run_export(run, "all", tmp_path / "onnx", None, QUICK)
