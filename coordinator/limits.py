@@ -97,7 +97,7 @@ class CoordinatorLimits:
     answer_seconds: float = 5.0
     # The fleet
     search_seconds: float = 15.0
-    unanswered_seconds: float = 60.0
+    unanswered_seconds: float = 120.0
     class_settle_seconds: float = 2.0
     message_burst: int = 30
     messages_per_second: float = 0.5

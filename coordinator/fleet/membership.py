@@ -109,7 +109,8 @@ class Membership:
             self.join(member)  # with what it has now
 
     def tick(self) -> None:
-        """Tells everybody their class numbers once the fleet has agreed on them."""
+        """Tells everybody their class numbers once the fleet has agreed on them, and looks for who never answers."""
+        self._unanswered.tick(self._context.clock())
         if self._classes.tick():
             for member in self.all():
                 if self._units(member):  # which shows only now that others have reported

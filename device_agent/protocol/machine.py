@@ -343,6 +343,8 @@ class DeviceProtocol:
         """Answers a refusal of the broker; every repeat of a message may bring another one, which is told rarely."""
         if event.token is None and not event.too_long:  # without a subscription nothing works
             return [Stop(self._refusals.words(event))]
+        if event.too_long and event.topic == self._identity.topics.of("upload", self._identity.device):
+            return []  # a piece of a chunk, which is asked for again and goes in shorter ones
         line = self._refusals.line(event, now)
         return [] if line is None else [Log(line, warning=True)]
 

@@ -173,14 +173,21 @@ def _odd_password(password: str | None) -> str:
     return ""
 
 
-def short_lived(address: BrokerAddress, times: int) -> str:
-    """Returns the message for connections that the broker accepts and ends again within seconds, ``times`` in a row."""
+def short_lived(address: BrokerAddress, times: int, unanswered: str) -> str:
+    """Makes the message for connections that the broker accepts and ends again within seconds.
+
+    Args:
+        address: Address of the broker.
+        times: Number of such connections in a row.
+        unanswered: What the broker left unanswered, in words; empty for nothing.
+    """
+    last = f" It left {unanswered} unanswered." if unanswered else ""
     return (
         f"the last {times} connections to {address.url} ended within seconds, without a word of the broker; its log "
-        "says why, and fedlp doctor broker may. One cause is access rules that forbid a topic, for which RabbitMQ, AWS "
-        "and others end the connection. Another is a broker that takes the user name for the client's id (Mosquitto's "
-        "use_username_as_clientid): then each device and the coordinator need a login of their own. A third is one "
-        "that takes no message of a few kB (message_size_limit), which fleets need"
+        f"says why, and fedlp doctor broker may.{last} One cause is access rules that forbid a topic, for which "
+        "RabbitMQ, AWS and others end the connection. Another is a broker that takes the user name for the client's id "
+        "(Mosquitto's use_username_as_clientid): then each device and the coordinator need a login of their own. A "
+        "third is one that takes no message of a few kB (message_size_limit), which fleets need"
     )
 
 
@@ -190,6 +197,15 @@ def too_long(address: BrokerAddress, topic: str, size: int, packet: int) -> str:
         f"the broker at {address.url} ends the connection behind a message of {size} bytes on {topic}; from here on "
         f"none is longer than {packet}. A limit that it does not announce belongs into [broker] as max_packet_bytes "
         "(fedlp doctor broker finds it)"
+    )
+
+
+def barred(address: BrokerAddress, topic: str) -> str:
+    """Returns the message for connections that end behind messages of any length on a topic."""
+    return (
+        f"the broker at {address.url} ends the connection behind messages on {topic}, however short they are: its "
+        "access rules may forbid this topic, for which RabbitMQ, AWS and others end the connection; its log and "
+        "fedlp doctor broker tell"
     )
 
 

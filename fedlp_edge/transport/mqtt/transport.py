@@ -126,6 +126,7 @@ class MqttTransport:
         self._unconfirmed: dict[int, list[str]] = {}
         self._qos_warned = False
         self._short_lived = 0
+        self._unanswered = ""
         self._losses = RetryLog()
         self._repeated = False
 
@@ -241,7 +242,7 @@ class MqttTransport:
                 if not self._short_lived:
                     delay = FIRST_RETRY_SECONDS
                 if self._short_lived == SHORT_LIVED:
-                    log.warning("%s", connection_errors.short_lived(self._address, SHORT_LIVED))
+                    log.warning("%s", connection_errors.short_lived(self._address, SHORT_LIVED, self._unanswered))
             # Two clients with one id disconnect each other in turn; the one that was disconnected waits longest.
             delay = LAST_RETRY_SECONDS if code == connection_errors.TAKEN_OVER else delay
             # Random jitter, so that the devices of a fleet do not all connect to a restarted broker at the same moment.
@@ -319,6 +320,7 @@ class MqttTransport:
                 self._drain_wake()
         except ConnectionLostError as lost:
             connection.abort()
+            self._note_unanswered()
             self._note_unannounced_limit(lost)
             self._outgoing.rewind()
             if not self._stopping.is_set():
@@ -334,18 +336,27 @@ class MqttTransport:
             return False
         return not self._losses.is_news(reason, now)
 
+    def _note_unanswered(self) -> None:
+        """Records which topics the broker had not answered when the connection ended; it may forbid one of them."""
+        asked = [topic for topics in self._unconfirmed.values() for topic in topics]
+        longest = self._outgoing.longest()
+        if asked:
+            self._unanswered = f"the subscription to {', '.join(asked)}"
+        else:
+            self._unanswered = "" if longest is None else f"the message on {longest.topic}"
+
     def _note_unannounced_limit(self, lost: ConnectionLostError) -> None:
         """Records the longest unacknowledged publish, which may be what the broker ended the connection for."""
         longest = self._outgoing.longest()
         too_long = lost.code == connection_errors.PACKET_TOO_LARGE
         if longest is None or (lost.code and not too_long):
             return
-        if self._unannounced.lost(longest.size, sure=too_long):
-            log.warning(
-                "%s",
-                connection_errors.too_long(self._address, longest.topic, longest.size, self._unannounced.packet or 0),
-            )
-            self._remembered.keep(self._address.host, self._address.port, self._unannounced.packet)
+        found = self._unannounced.lost(longest.size, longest.topic, sure=too_long)
+        if found == "shorter":
+            packet = self._unannounced.packet or 0
+            log.warning("%s", connection_errors.too_long(self._address, longest.topic, longest.size, packet))
+        elif found == "barred":
+            log.warning("%s", connection_errors.barred(self._address, longest.topic))
 
     def _resubscribe(self, connection: MqttConnection) -> None:
         """Subscribes to all requested topics again, and waits until the broker has confirmed each of them."""
@@ -438,7 +449,8 @@ class MqttTransport:
         if code >= _REFUSED:
             self._emit(Refused(item.topic, reason, item.token))
         else:
-            self._unannounced.carried(item.size)
+            if self._unannounced.carried(item.size):
+                self._remembered.keep(self._address.host, self._address.port, self._unannounced.packet)
             self._emit(Delivered(item.token))
 
     def _on_subscribed(self, packet_id: int, answers: list[tuple[int, str]]) -> None:

@@ -78,6 +78,17 @@ def test_a_publish_that_is_refused_again_and_again_is_told_ever_more_rarely() ->
     assert lines == [Log(text, warning=True)]
 
 
+def test_a_piece_of_a_chunk_that_is_too_long_is_no_news_and_another_message_is() -> None:
+    device = Device().join()
+    told = [
+        effect
+        for topic in ("upload", "up")
+        for effect in device.handle(Refused(f"fedlp/demo/{topic}/pi", "9 bytes are over the limit", 7, too_long=True))
+        if isinstance(effect, Log)
+    ]
+    assert told == [Log("the broker refuses a message on fedlp/demo/up/pi: 9 bytes are over the limit", warning=True)]
+
+
 def test_stops_when_the_broker_refuses_a_subscription():
     effects = Device().join().handle(Refused("fedlp/demo/down/pi", "not authorized"))
     assert "access rules" in only(effects, Stop).error

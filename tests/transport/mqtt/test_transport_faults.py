@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import socket
 import threading
 import time
@@ -410,6 +411,45 @@ def test_messages_become_shorter_where_the_connection_ends_behind_long_ones(capl
     assert "max_packet_bytes" in line
 
 
+def test_topic_behind_which_every_connection_ends_is_named_and_leaves_no_limit(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # RabbitMQ ends the connection where a topic is forbidden, as others do where a message is too long.
+    monkeypatch.setattr(transport, "LAST_RETRY_SECONDS", 0.05)
+
+    def end_behind_a_message(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_311)
+        wire.read_long()
+
+    def stay(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_311)
+        stay_silent(wire)
+
+    with played(*[end_behind_a_message] * 6, stay, protocol="3.1.1") as address:
+        client = Client(address, "barred").start()
+        for size in (30_000, 10_000, 4_900):
+            client.transport.publish("fedlp/f/upload/a", bytes(size))
+            client.wait(Refused)
+        client.transport.publish("fedlp/f/upload/a", bytes(4_000))
+        client.wait(Disconnected)
+        client.wait(Disconnected)
+        assert client.wait(Connected).limits.max_packet_bytes is None
+        client.transport.stop()
+
+    lines = [record.getMessage() for record in caplog.records if "behind" in record.getMessage()]
+    assert [re.sub(".* behind", "behind", line).partition(",")[0] for line in lines] == [
+        "behind a message of 30032 bytes on fedlp/f/upload/a; from here on none is longer than 15016. A limit that it "
+        "does not announce belongs into [broker] as max_packet_bytes (fedlp doctor broker finds it)",
+        "behind a message of 10032 bytes on fedlp/f/upload/a; from here on none is longer than 5016. A limit that it "
+        "does not announce belongs into [broker] as max_packet_bytes (fedlp doctor broker finds it)",
+        "behind a message of 4932 bytes on fedlp/f/upload/a; from here on none is longer than 4096. A limit that it "
+        "does not announce belongs into [broker] as max_packet_bytes (fedlp doctor broker finds it)",
+        "behind messages on fedlp/f/upload/a",
+    ]
+
+
 def test_a_broker_that_is_away_gets_a_line_for_each_reason_and_not_for_each_attempt(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,7 +482,7 @@ def test_connections_that_never_last_are_explained_once(
         client = Client(address, "one-of-many").start()
         ends = [client.wait(Disconnected) for _ in range(9)]
         client.transport.stop()
-    # The five that led to the explanation are told, and then one a minute, an hour in the end.
+    # The six that led to the explanation are told, and then one a minute, an hour in the end.
     assert [end.repeated for end in ends] == [False] * 6 + [True] * 3
     assert [record.message for record in caplog.records] == [
         f"the last 5 connections to {address.url} ended within seconds, without a word of the broker; its log says why,"
@@ -450,6 +490,32 @@ def test_connections_that_never_last_are_explained_once(
         "others end the connection. Another is a broker that takes the user name for the client's id (Mosquitto's "
         "use_username_as_clientid): then each device and the coordinator need a login of their own. A third is one "
         "that takes no message of a few kB (message_size_limit), which fleets need"
+    ]
+
+
+def test_what_the_broker_ends_connections_for_is_named(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # RabbitMQ and others, where the access rules forbid a topic.
+    monkeypatch.setattr(transport, "LAST_RETRY_SECONDS", 0.05)
+
+    def forbid(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_311)
+        wire.read()
+
+    for name, act in (("subscribe", "down/a"), ("publish", "up/a")):
+        with played(*[forbid] * 6, protocol="3.1.1") as address:
+            client = Client(address, "barred")
+            getattr(client.transport, name)(f"fedlp/f/{act}", *([b"ready"] if name == "publish" else []))
+            client.start()
+            for _ in range(6):
+                client.wait(Disconnected)
+            client.transport.stop()
+    lines = [record.getMessage() for record in caplog.records if "ended within seconds" in record.getMessage()]
+    assert [line.partition(" It left ")[2].partition(".")[0] for line in lines] == [
+        "the subscription to fedlp/f/down/a unanswered",
+        "the message on fedlp/f/up/a unanswered",
     ]
 
 
