@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode
@@ -69,12 +69,13 @@ class OlderProtocolError(Exception):
     """Raised when the broker seems not to speak MQTT 5.
 
     Attributes:
-        sure: Whether the broker said so; False if the connection just ended, perhaps because of the network.
+        sign: Sign of it: the broker told so, or it was silent, or the connection just ended, perhaps because of the
+            network.
     """
 
-    def __init__(self, *, sure: bool) -> None:
+    def __init__(self, sign: Literal["told", "silent", "ended"]) -> None:
         super().__init__()
-        self.sure = sure
+        self.sign = sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +161,8 @@ class MqttConnection:
         except ConnectionLostError:
             raise self._closed_early() from None
         reason, properties = self._wait_for_answer(stopping)
-        if reason.value == connection_errors.UNSUPPORTED_VERSION and self._version == "5":
-            raise OlderProtocolError(sure=True)
+        if reason.value == connection_errors.UNSUPPORTED_VERSION and self._may_be_older:
+            raise OlderProtocolError("told")
         if reason.is_failure:
             refused = connection_errors.login_refused(self._address, reason.value, str(reason))
             if reason.value == connection_errors.BAD_CLIENT_ID:
@@ -242,11 +243,11 @@ class MqttConnection:
 
     def _wait_for_answer(self, stopping: threading.Event) -> tuple[ReasonCode, Properties | None]:
         started = time.monotonic()
-        probed = self._version != "5" or self._address.protocol != "auto"
+        probed = not self._may_be_older
         while self._answer is None:
             waited = time.monotonic() - started
-            if waited >= SILENT_SECONDS and self._version == "5" and self._address.protocol == "auto":
-                raise OlderProtocolError(sure=True)
+            if waited >= SILENT_SECONDS and self._may_be_older:
+                raise OlderProtocolError("silent")
             if waited >= CONNECT_SECONDS:
                 raise connection_errors.silent(self._address, CONNECT_SECONDS)
             if stopping.is_set():
@@ -254,7 +255,7 @@ class MqttConnection:
             if not probed and waited >= PROBE_AFTER_SECONDS:
                 probed = True
                 if speaks_only_older(self._address, self._context):
-                    raise OlderProtocolError(sure=True)
+                    raise OlderProtocolError("told")
             try:
                 self.step(0.1)
             except ConnectionLostError:
@@ -264,9 +265,12 @@ class MqttConnection:
 
     def _closed_early(self) -> Exception:
         """Returns the error for an end before CONNACK; a broker of MQTT 3.1.1 may end other versions like that."""
-        if self._version == "5" and self._address.protocol == "auto":
-            return OlderProtocolError(sure=False)
-        return connection_errors.closed_early(self._address)
+        return OlderProtocolError("ended") if self._may_be_older else connection_errors.closed_early(self._address)
+
+    @property
+    def _may_be_older(self) -> bool:
+        """Whether an older version than this connection's is allowed."""
+        return self._version == "5" and self._address.protocol == "auto"
 
     def _limits(self, properties: Properties | None) -> BrokerLimits:
         announced: dict[str, Any] = {} if properties is None else vars(properties)

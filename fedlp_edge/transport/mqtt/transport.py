@@ -37,6 +37,7 @@ from fedlp_edge.transport.base import (
 from fedlp_edge.transport.mqtt import connection_errors
 from fedlp_edge.transport.mqtt.broker_limits import narrowed
 from fedlp_edge.transport.mqtt.connection import (
+    SILENT_SECONDS,
     ClientIdRefusedError,
     ConnectionEvents,
     ConnectionLostError,
@@ -263,13 +264,18 @@ class MqttTransport:
             return context
 
     def _open(self, context: ssl.SSLContext | None) -> MqttConnection:
-        """Opens a connection with the newest MQTT version of the broker; later connections use the same version."""
+        """Opens a connection with the newest MQTT version of the broker.
+
+        Later connections use the same version, unless the broker, perhaps another one by then, says that it is older.
+        """
         try:
             return self._try(context, self._version)
         except OlderProtocolError as older:
-            if self._version_known:
-                raise BrokerError(f"the broker at {self._address.url} ended the connection before answering") from None
-            if not older.sure:
+            if self._version_known and older.sign == "silent":
+                raise connection_errors.silent(self._address, SILENT_SECONDS) from None
+            if self._version_known and older.sign == "ended":
+                raise connection_errors.closed_early(self._address) from None
+            if older.sign == "ended":
                 # Perhaps only this connection was lost. MQTT 5 is tried again, since 3.1.1 announces no packet limit.
                 with contextlib.suppress(OlderProtocolError):
                     return self._try(context, self._version)

@@ -305,6 +305,55 @@ def test_broker_of_mqtt_5_is_not_taken_for_an_older_one_because_the_first_connec
         client.transport.stop()
 
 
+def test_broker_that_an_older_one_has_replaced_is_met_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "LAST_RETRY_SECONDS", 0.05)
+
+    def end(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+
+    def refuse_5(wire: Wire) -> None:
+        wire.read()
+        wire.send(b"\x20\x03\x00\x84\x00")
+
+    def accept_311(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_311)
+        stay_silent(wire)
+
+    with played(end, refuse_5, accept_311) as address:
+        client = Client(address, "loyal").start()
+        met = [client.wait(Connected).limits.protocol for _ in range(2)]
+        client.transport.stop()
+    assert met == ["5", "3.1.1"]
+
+
+def test_broker_that_has_become_silent_is_told_from_one_that_hangs_up(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedlp_edge.transport.mqtt.connection.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(transport, "LAST_RETRY_SECONDS", 0.05)
+
+    def welcome(wire: Wire) -> None:
+        wire.read()
+        wire.send(CONNACK_5)
+
+    def stay(wire: Wire) -> None:
+        welcome(wire)
+        stay_silent(wire)
+
+    with played(welcome, stay_silent, hang_up, hang_up, stay) as address:
+        client = Client(address, "loyal").start()
+        for _ in range(2):
+            client.wait(Connected)
+        client.transport.stop()
+    assert [record.getMessage().partition(address.url)[2] for record in caplog.records] == [
+        " accepts connections but does not answer within 4 s; is this port MQTT, and without TLS?",
+        " ended the connection before answering; is this port MQTT, and does the broker have room for another client "
+        "(max_connections)?",
+    ]
+
+
 def test_version_that_is_configured_is_the_only_one_tried() -> None:
     with played(hang_up, protocol="5") as address, pytest.raises(BrokerError, match="before answering"):
         MqttTransport(address, "strict").start(print)
