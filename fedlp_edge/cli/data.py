@@ -17,11 +17,13 @@ from fedlp_edge.learning.data.sources import list_samples
 from fedlp_edge.learning.data.spec import parse_spec
 from fedlp_edge.learning.data.subset import select_indices
 from fedlp_edge.reporting.console import open_console
+from fedlp_edge.system.printable import printable
 
 SAMPLE_SHARE = 0.9
 """Share of a device's samples whose number of classes measures how one-sided the device's data are."""
 
 _MAX_ROWS = 20
+_MAX_NAME = 40
 
 
 class DataReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,23 +67,28 @@ def _found_table(found: FoundData) -> Table:
     table.add_row("shape", "x".join(map(str, found.shape)))
     if found.features:
         more = f" and {len(found.features) - _MAX_ROWS:,} more" if len(found.features) > _MAX_ROWS else ""
-        table.add_row("features", Text(", ".join(found.features[:_MAX_ROWS]) + more))
+        table.add_row("features", Text(", ".join(map(_name, found.features[:_MAX_ROWS])) + more))
     for entry in found.feature_ranges[:_MAX_ROWS]:
-        table.add_row(Text(f"feature {entry.name}"), _range(entry))
+        table.add_row(Text(f"feature {_name(entry.name)}"), _range(entry))
     if len(found.feature_ranges) > _MAX_ROWS:
         table.add_row("", f"{len(found.feature_ranges) - _MAX_ROWS:,} more")
     what = {"labels": "label", "values": "target"}.get(found.targets, "class")
     for name, count in list(found.classes.items())[:_MAX_ROWS]:
-        table.add_row(Text(f"{what} {name}"), _samples(count))
+        table.add_row(Text(f"{what} {_name(name)}"), _samples(count))
     if len(found.classes) > _MAX_ROWS:
         table.add_row("", f"{len(found.classes) - _MAX_ROWS:,} more")
     for entry in found.ranges[:_MAX_ROWS]:
-        table.add_row(Text(f"{what} {entry.name}"), _range(entry))
+        table.add_row(Text(f"{what} {_name(entry.name)}"), _range(entry))
     for name, count in list(found.groups.items())[:_MAX_ROWS]:
-        table.add_row(Text(f"group {name}"), _samples(count))
+        table.add_row(Text(f"group {_name(name)}"), _samples(count))
     if len(found.groups) > _MAX_ROWS:
         table.add_row("", f"{len(found.groups) - _MAX_ROWS:,} more")
     return table
+
+
+def _name(name: str) -> str:
+    """Returns a name as it fits into a line of a table, whatever characters a file has in it."""
+    return printable(name, _MAX_NAME)
 
 
 def _range(entry: ValueRange) -> str:
@@ -154,7 +161,7 @@ def _table(held: ClassDistribution) -> Table:
     table.add_column("device", justify="right")
     table.add_column("samples", justify="right")
     for name in held.classes:
-        table.add_column(Text(name), justify="right", overflow="fold")
+        table.add_column(Text(_name(name)), justify="right", overflow="fold")
     for device, row in enumerate(held.counts.tolist()):
         table.add_row(str(device), f"{sum(row):,}", *(f"{count:,}" if count else "" for count in row))
     return table

@@ -49,6 +49,14 @@ def test_names_a_few_features_of_a_wide_table(fedlp: Run, tmp_path: Path) -> Non
     assert "f20" not in done.stdout
 
 
+def test_names_with_line_breaks_and_terminal_sequences_take_one_line_each(fedlp: Run, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(f'u,y\n1,"a\nb"\n2,\x1b[31mred\n3,{"x" * 90}\n')
+    done = fedlp("data", f"csv:{table}#target=y")
+    shown = [line.split("  ")[0].strip() for line in done.stdout.splitlines() if line.startswith("class ")]
+    assert shown == ["class \\x1b[31mred", "class a\\nb", f"class {'x' * 37}..."]
+
+
 def test_says_what_is_wrong_in_one_line(fedlp: Run, tmp_path: Path) -> None:
     for arguments, reason in (
         (("digits", "--partition", "zipf"), "partition 'zipf' is unknown"),

@@ -193,3 +193,54 @@ def test_pauses_between_series_are_none(tmp_path: Path) -> None:
     spec = f"csv:{tmp_path / 't.csv'}#target=y&time=time&features=a&window=2&stride=1"
     assert load_data(parse_spec(spec + "&group=who").whole()).remarks == ""
     assert load_data(parse_spec(spec).whole()).remarks.startswith("1 sample with a pause inside (the longest is 896 ")
+
+
+# What a power cut leaves in the file of a logger
+
+
+@pytest.mark.parametrize("cut", [b"\0" * 9, b"4,1\0\0", b"4,1\0\0\0\n", b"4,\0,a\n"])
+def test_zero_bytes_cost_their_own_line_and_no_other(tmp_path: Path, cut: bytes) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"u,y\n1,a\n2,b\n3,a\n" + cut)
+    data = loaded(path)
+    assert rows(data) == [[1], [2], [3]]
+    assert "1 line with zero bytes, as a power cut leaves them" in data.remarks
+
+
+def test_rows_after_zero_bytes_count_and_no_window_reaches_across(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    lines = [b"%d,%c\n" % (number, b"ab"[number % 2]) for number in range(1, 9)]
+    lines[3] = b"4,\0\0\0\n"
+    path.write_bytes(b"u,y\n" + b"".join(lines))
+    assert rows(loaded(path)) == [[1], [2], [3], [5], [6], [7], [8]]
+    assert rows(loaded(path, "target=y&window=2")) == [[[1, 2]], [[5, 6]], [[7, 8]]]
+    path.write_bytes(path.read_bytes().replace(b"8,a", b"x,a"))
+    with pytest.raises(DataError, match=r"t\.csv:9: column 'u' holds 'x', not a number"):
+        loaded(path, "target=y&features=u")
+
+
+def test_a_file_of_zero_bytes_among_others_is_an_empty_one(tmp_path: Path) -> None:
+    written(tmp_path / "a.csv", "u,y", "1,a", "2,b")
+    (tmp_path / "b.csv").write_bytes(b"\0" * 4096)
+    data = loaded(tmp_path)
+    assert rows(data) == [[1], [2]]
+    assert data.remarks == "left out: 1 empty file"
+
+
+def test_inference_answers_the_rows_beside_zero_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"u,v\n1,2\n3,\0\0\n5,6\n")
+    card = OnnxMetadata(model="mlp", depth=1, input_shape=(2,), classes=("a", "b"), scale=1.0, mean=(0.0, 0.0),
+                        std=(1.0, 1.0), features=("u", "v"))  # fmt: skip
+    samples = list(table_samples(path, card))
+    assert [isinstance(sample, DataError) for sample in samples] == [False, True, False]
+    assert "t.csv:3" in str(samples[1])
+
+
+def test_a_table_that_lies_twice_in_a_folder_is_said_to_count_twice(tmp_path: Path) -> None:
+    written(tmp_path / "a.csv", "u,y", "1,a", "2,b")
+    written(tmp_path / "a (1).csv", "u,y", "1,a", "2,b")
+    written(tmp_path / "b.csv", "u,y", "3,a", "4,b")
+    data = loaded(tmp_path)
+    assert len(data) == 6
+    assert data.remarks.startswith("the rows of a.csv are byte for byte those of another file, and count again")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
 from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.tables.zero_bytes import without_zeros, zeroed_lines
 
 _SAMPLE_BYTES = 1 << 18
 _LINE_BYTES = 1 << 12
@@ -72,6 +73,7 @@ class CsvFormat:
         header_lines: Number of lines before the first row.
         rows: First rows, as text.
         units: Whether lines of units stand between the names and the first row.
+        zeroed: Number of lines with zero bytes, which count as lines of empty fields.
     """
 
     encoding: str
@@ -81,6 +83,7 @@ class CsvFormat:
     header_lines: int
     rows: tuple[tuple[str, ...], ...]
     units: bool = False
+    zeroed: int = 0
 
 
 def find_format(path: Path, encoding: str = "") -> CsvFormat:
@@ -96,11 +99,16 @@ def find_format(path: Path, encoding: str = "") -> CsvFormat:
     head, whole = _head(path)
     if not head.strip():
         raise DataError(f"{path} is empty")
+    if not head.strip(b"\0"):
+        raise DataError(f"{path} holds zero bytes and nothing else, as a power cut leaves files: remove it")
     for start, what in _OTHER_FILES:
         if head.lstrip()[:32].startswith(start):
             raise DataError(f"{path} {what}")
     encoding = encoding or _encoding(head)
-    text = _decoded(head, encoding, path)
+    zeroed = _zeroed_lines(path, head, encoding)
+    if zeroed:
+        head = b"\n".join(b"" if b"\0" in line else line for line in head.split(b"\n"))
+    text = _decoded(head, encoding)
     if not whole and "\n" in text:
         text = text[: text.rindex("\n") + 1]
     announced = re.match(r'\s*"?sep=(.)"?\r?\n', text)
@@ -127,7 +135,7 @@ def find_format(path: Path, encoding: str = "") -> CsvFormat:
     columns = _names(rows, path, ends[0])
     units = _lines_of_units(rows)
     own = tuple(row for row in rows[1 + units :] if not is_header(row, columns))
-    return CsvFormat(encoding, delimiter, _decimal(own, delimiter), columns, ends[units], own, units > 0)
+    return CsvFormat(encoding, delimiter, _decimal(own, delimiter), columns, ends[units], own, units > 0, zeroed)
 
 
 def is_header(row: Sequence[str], columns: Sequence[str]) -> bool:
@@ -158,14 +166,20 @@ def open_rows(path: Path, form: CsvFormat) -> TextIO:
     Raises:
         OSError: The file cannot be opened.
     """
-    file = io.TextIOWrapper(_opened(path), encoding=form.encoding, errors="replace", newline="")
+    opened = _opened(path)
+    if form.zeroed:
+        opened = without_zeros(opened, form.delimiter.encode() * (len(form.columns) - 1))
+    file = io.TextIOWrapper(opened, encoding=form.encoding, errors="replace", newline="")
     for _ in itertools.islice(file, form.header_lines):
         pass
     return file
 
 
 def ends_within_a_line(path: Path, form: CsvFormat) -> bool:
-    """Tells whether the last line of a CSV file has no end; False where it is compressed, or cannot be read."""
+    """Tells whether the last line of a CSV file has no end; False where it is compressed, or cannot be read.
+
+    One whose end is zero bytes has lost that line.
+    """
     if form.encoding.startswith(("utf-16", "utf-32")):
         return False
     try:
@@ -173,7 +187,7 @@ def ends_within_a_line(path: Path, form: CsvFormat) -> bool:
             if file.read(2) == b"\x1f\x8b":
                 return False
             file.seek(-1, io.SEEK_END)
-            return file.read() not in (b"\n", b"\r")
+            return file.read() not in (b"\n", b"\r", b"\0")
     except OSError:
         return False
 
@@ -262,9 +276,13 @@ def _head(path: Path) -> tuple[bytes, bool]:
                 head += more
             return head, not file.read(1)
     except EOFError:
-        raise DataError(f"{path} is compressed by gzip and cut short: copy it again") from None
+        raise DataError(_cut_short(path)) from None
     except OSError as error:  # BadGzipFile is one without a number
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _cut_short(path: Path) -> str:
+    return f"{path} is compressed by gzip and cut short: copy it again"
 
 
 def _encoding(head: bytes) -> str:
@@ -285,14 +303,26 @@ def _encoding(head: bytes) -> str:
     return "utf-8"
 
 
-def _decoded(head: bytes, encoding: str, path: Path) -> str:
-    if encoding in ("utf-8", "utf-8-sig", "cp1252") and (first := head.find(b"\0")) >= 0:
-        line = head.count(b"\n", 0, first) + 1
-        if line > 1:
-            raise DataError(
-                f"{path}:{line}: zero bytes, as a power cut leaves them in a file that is being written: remove them"
-            )
+def _zeroed_lines(path: Path, head: bytes, encoding: str) -> int:
+    """Returns the number of lines with zero bytes, of a file in whose encoding they are no part of characters.
+
+    Raises:
+        DataError: The file is no text, since the line with the names of the columns has some.
+    """
+    if encoding.startswith(("utf-16", "utf-32")):
+        return 0
+    if b"\0" in head.lstrip().partition(b"\n")[0]:
         raise DataError(f"{path} is no text: save the table as CSV (for Parquet write parquet:FILE)")
+    try:
+        with _opened(path) as file:
+            return zeroed_lines(file)
+    except EOFError:
+        raise DataError(_cut_short(path)) from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _decoded(head: bytes, encoding: str) -> str:
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
     return text.removeprefix("\ufeff")
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.readers.foreign_layouts import SYSTEM_FOLDERS
 from fedlp_edge.learning.data.spec import TableOptions
 from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.data.tables.csv_format import (
@@ -25,46 +24,28 @@ from fedlp_edge.learning.data.tables.csv_format import (
     ends_within_a_line,
     find_format,
     is_number,
-    is_text,
     line_of,
     number_with_unit,
     open_rows,
     point_number,
     rows_of,
 )
+from fedlp_edge.learning.data.tables.doubtful_values import far_value, mark_of_gaps
+from fedlp_edge.learning.data.tables.parquet_format import nested_columns, parquet_columns, parquet_frames
+from fedlp_edge.learning.data.tables.table_folders import partition_of
+from fedlp_edge.learning.data.tables.time_column import TimeColumn
 from fedlp_edge.learning.foreign_code import error_line
-from fedlp_edge.system.directories import walk_folders
 
 PART_ROWS = 1 << 16
 """Rows that are read together."""
 
-SUFFIXES = {"csv": (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz"), "parquet": (".parquet", ".pq")}
-"""Suffixes, in lower case, of the files in a directory that count as tables, by the source."""
-
 FILE = "file"
 """Name of a group that is the name of the file, unless a column is called so."""
 
-_CLOCK_TIME = r"\d:\d"
-_TIME_ZONE = r"\d:\d.*?(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)\s*$"
-_EPOCH = (2e8, 5e9)
-"""Seconds since 1970 that are taken for a date: the years 1976 to 2128."""
-_EPOCH_UNITS = (("seconds", 1.0), ("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9))
-_MARKS = (-999.0, -9999.0, -99999.0, -999.9, -999.99, -9999.9, 9999.0, 99999.0, 999999.0, 9999.9, -32768.0, 65535.0)
-"""Numbers that loggers, weather services and databases write for a missing value."""
-_MARKED = 2
-"""Times that such a number occurs at least, to be taken for a mark."""
-
-_DOTTED_CLOCK = r"^\s*(\d{1,2})\.(\d{2})(?:\.(\d{2}))?\s*$"
-_SLASHED_DATE = r"^\s*(\d{1,2})[/-](\d{1,2})[/-]\d{2,4}(?!\d)"
 _WORD = re.compile(r"[^\W\d_]{1,16}")
-_NO_DATE = "0000-00-00"  # of MySQL
-_MONTHS = 12
 _AROUND_NAMES = " \t\ufeff"  # a byte order mark stands where files were joined
 _BEYOND = "\0beyond"  # name of the column beyond those that the header names
 _MAX_SHOWN = 8
-_FEW, _FAR = 20, 1000
-"""Values from which on one is called far, and how many times the width of the others it is away from them."""
-_HALF = 0.49
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,41 +63,6 @@ class TablePart:
     target: list[npt.NDArray[Any]]
     group: npt.NDArray[Any] | None
     time: npt.NDArray[np.float64] | None
-
-
-def mark_of_gaps(values: npt.NDArray[Any]) -> float | None:
-    """Returns the number that looks like a mark of gaps: a usual one, farther from the rest than the rest is wide.
-
-    Args:
-        values: Values of a column, [n].
-    """
-    rest = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    if not len(rest) or rest.dtype.kind not in "uif":
-        return None
-    for mark in (float(rest.min()), float(rest.max())):
-        if mark in _MARKS:
-            others = rest[rest != mark]
-            if len(others) and len(rest) - len(others) >= _MARKED:
-                low, high = float(others.min()), float(others.max())
-                if (low - mark if mark < low else mark - high) > high - low:
-                    return mark
-    return None
-
-
-def far_value(values: npt.NDArray[Any]) -> float | None:
-    """Returns the value that lies a thousand times farther from the usual ones than these are wide; None if none does.
-
-    A sensor that fails once gives such a value, and mean and deviation of the column then are its own.
-
-    Args:
-        values: Values of a column, [n].
-    """
-    there = values[np.isfinite(values)] if values.dtype.kind in "uif" else np.empty(0)
-    if len(there) < _FEW:
-        return None
-    low, middle, high = np.percentile(there, (5, 50, 95)).tolist()
-    worst = float(there[np.argmax(np.abs(there - middle))])
-    return worst if high > low and abs(worst - middle) > _FAR * (high - low) else None
 
 
 class TableFile:
@@ -142,6 +88,7 @@ class TableFile:
         far: Numbers that are far from all others of their column, by column, so far.
         headers: Number of lines that name the columns once more, so far.
         line_of_units: Whether a CSV file has lines of units below the names of its columns.
+        zeroed: Number of lines of a CSV file with zero bytes, which count as rows of gaps.
         has_rows: Whether a CSV file has rows below the names of its columns.
         ends_within_a_line: Whether the last line of a CSV file has no end.
 
@@ -157,9 +104,6 @@ class TableFile:
         self.headers = 0
         self._headers_of_part = 0
         self._name = name or path.stem
-        self._month_first: bool | None = None
-        self._zoned: bool | None = None
-        self._epoch_unit: int | None = None
         self._options = options
         self._numeric_target = kind in ("values", "labels") or len(options.target) > 1
         self._form: CsvFormat | None = find_format(path, options.encoding) if source == "csv" else None
@@ -167,18 +111,18 @@ class TableFile:
             self.columns = tuple(name for name in self._form.columns if name)
             numeric = _numeric_columns(self._form, options.missing_words)
         else:
-            self.columns, numeric = _parquet_columns(path)
+            self.columns, numeric = parquet_columns(path)
         self._known = frozenset(self.columns)
         guessed = self._form is not None and self._form.encoding == "cp1252" and not options.encoding
         self.encoding = "cp1252" if guessed else ""
         self._group = options.group if options.group in self._known else ""
-        self._partition = _partition_of(path, options.group) if options.group and not self._group else ""
+        self._partition = partition_of(path, options.group) if options.group and not self._group else ""
         roles = {*options.target, self._group, *options.time}
         for column in (*options.target, *options.features, *options.time):
             self._check_there(column)
         if options.group and not self._group and not self._partition and options.group != FILE:
             self._check_there(options.group)
-        nested = _nested_columns(path) if self._form is None else frozenset[str]()
+        nested = nested_columns(path) if self._form is None else frozenset[str]()
         for column in (*options.target, *options.features, self._group, *options.time):
             if column in nested:
                 raise DataError(
@@ -190,7 +134,10 @@ class TableFile:
         self.nested = tuple(column for column in left if column in nested)
         self.unnamed = () if self._form is None else _unnamed_columns(self._form)
         self.units = {} if self._form is None else _units(self._form, self.text, options.missing_words)
+        decimal = "." if self._form is None else self._form.decimal
+        self._time = TimeColumn(options.time, decimal, self.place, lambda: self._frames([options.time[0]]))
         self.line_of_units = self._form is not None and self._form.units
+        self.zeroed = 0 if self._form is None else self._form.zeroed
         self.has_rows = self._form is None or bool(self._form.rows)
         self.ends_within_a_line = self._form is not None and ends_within_a_line(path, self._form)
 
@@ -217,7 +164,7 @@ class TableFile:
                 features=made,
                 target=[self._target(frame[name], name, first) for name in self._options.target],
                 group=self._groups(frame, n),
-                time=self._times_and_gaps(self._joined_times(frame), first) if self._options.time else None,
+                time=self._time.read(frame, first) if self._options.time else None,
             )
             first += n
             self.headers += self._headers_of_part
@@ -245,7 +192,7 @@ class TableFile:
 
     def _frames(self, wanted: list[str]) -> Iterator[Any]:
         if self._form is None:
-            yield from _parquet_frames(self.path, wanted)
+            yield from parquet_frames(self.path, wanted, PART_ROWS)
             return
         import pandas  # noqa: PLC0415 - an extra
 
@@ -368,8 +315,6 @@ class TableFile:
         bad = np.asarray(made.isna() & column.notna())
         if bad.any():
             row = int(np.argmax(bad))
-            if "\0" in str(column.iloc[row]):
-                raise DataError(f"{self.place(first + row)}: zero bytes, as a power cut leaves them: remove them")
             word = str(column.iloc[row]).strip()
             gap = f", add missing={word} if it stands for a gap" if _WORD.fullmatch(word) and self._form else ""
             raise DataError(
@@ -412,183 +357,6 @@ class TableFile:
         if self._form is not None:
             names[np.isin(names, GAPS)] = ""
         return names
-
-    def _joined_times(self, frame: Any) -> Any:
-        """Returns the column of times; a date and a clock time in two columns become one text."""
-        date, *clock = (frame[name] for name in self._options.time)
-        if not clock:
-            return date
-        if getattr(date.dtype, "kind", "") == "M":
-            date = date.dt.strftime("%Y-%m-%d")
-        at = clock[0].astype("object").where(clock[0].notna(), "").astype(str)
-        at = at.str.replace(_DOTTED_CLOCK, lambda found: ":".join(filter(None, found.groups())), regex=True)
-        return (date.astype("object").astype(str) + " " + at).where(date.notna() & clock[0].notna())
-
-    @property
-    def _time_name(self) -> str:
-        return " and ".join(self._options.time)
-
-    def _times_and_gaps(self, column: Any, first: int) -> npt.NDArray[np.float64]:
-        gaps = np.asarray(column.isna(), np.bool_)
-        if column.dtype.kind == "O":
-            gaps = gaps | np.asarray(column.astype("string").str.startswith(_NO_DATE).fillna(False), np.bool_)
-        if gaps.all():
-            return np.full(len(column), np.nan)
-        if gaps.any():
-            column = column.where(~gaps).ffill().bfill()  # so that rows keep their places in messages
-        times = self._times(column, first)
-        return np.where(gaps, np.nan, times)
-
-    def _times(self, column: Any, first: int) -> npt.NDArray[np.float64]:
-        import pandas  # noqa: PLC0415 - an extra
-
-        if column.dtype.kind in "buif":
-            return self._in_one_unit(np.asarray(column, np.float64), first)
-        if column.dtype.kind != "M":
-            text = column.astype("object")
-            if self._form is not None and self._form.decimal == ",":
-                text = text.map(lambda value: value.replace(",", ".") if isinstance(value, str) else value)
-            numbers = pandas.to_numeric(text, errors="coerce")
-            if numbers.notna().all():
-                return self._in_one_unit(np.asarray(numbers, np.float64), first)
-            self._check_zones(column, first)
-            dates = pandas.to_datetime(column, format="ISO8601", errors="coerce", utc=True)
-            if dates.isna().any():
-                day_first = not self._has_month_first(self._options.time[0])
-                dates = pandas.to_datetime(column, format="mixed", dayfirst=day_first, errors="coerce", utc=True)
-            bad = np.asarray(numbers.isna() if bool(numbers.notna().mean() > _HALF) else dates.isna())
-            if bad.any():
-                row = int(np.argmax(bad))
-                raise DataError(
-                    f"{self.place(first + row)}: column {self._time_name!r} holds {str(column.iloc[row])[:40]!r}, "
-                    "neither a date nor a number: mend it"
-                )
-            column = dates
-        if column.dt.tz is not None:
-            column = column.dt.tz_convert("UTC").dt.tz_localize(None)
-        return np.asarray(column.astype("datetime64[us]"), "datetime64[us]").astype(np.int64).astype(np.float64)
-
-    def _in_one_unit(self, times: npt.NDArray[np.float64], first: int) -> npt.NDArray[np.float64]:
-        """Returns times that are numbers, having checked that they are dates in one unit if all of them are dates.
-
-        Raises:
-            DataError: Some count seconds since 1970, say, and others milliseconds.
-        """
-        units = np.full(len(times), -1)
-        for number, (_, in_a_second) in enumerate(_EPOCH_UNITS):
-            units[(times >= _EPOCH[0] * in_a_second) & (times < _EPOCH[1] * in_a_second)] = number
-        dates = units[np.isfinite(times)]
-        # What merely grows large, such as a counter, passes through numbers that are a date in no unit.
-        if not len(dates) or (dates < 0).any():
-            return times
-        if self._epoch_unit is None:
-            self._epoch_unit = int(dates[0])
-        if (odd := (units >= 0) & (units != self._epoch_unit)).any():
-            row = int(np.argmax(odd))
-            raise DataError(
-                f"{self.place(first + row)}: column {self._time_name!r} holds {times[row]:.0f}, a time in "
-                f"{_EPOCH_UNITS[units[row]][0]} since 1970, and others in {_EPOCH_UNITS[self._epoch_unit][0]}: write "
-                "all in one unit"
-            )
-        return times
-
-    def _check_zones(self, column: Any, first: int) -> None:
-        """Checks that all times of the file have a time zone, or none has: otherwise nobody knows their order.
-
-        Raises:
-            DataError: Some have one, and others have none.
-        """
-        times = column[column.notna() & column.astype(str).str.contains(_CLOCK_TIME)]
-        zoned = times.astype(str).str.contains(_TIME_ZONE)
-        if not len(zoned):
-            return
-        if self._zoned is None:
-            self._zoned = bool(zoned.iloc[0])
-        if (odd := zoned[zoned != self._zoned]).size:
-            row = int(odd.index[0]) - int(column.index[0])
-            raise DataError(
-                f"{self.place(first + row)}: column {self._time_name!r} holds {str(column.iloc[row])[:40]!r}, and "
-                "other times with and without a time zone: write all with one, or all without"
-            )
-
-    def _has_month_first(self, name: str) -> bool:
-        """Tells whether dates such as 01/31/2024 have the month first; if none tells, they have the day first."""
-        if self._month_first is None:
-            seen: dict[bool, int] = {}  # the first row that tells, by whether the month is first there
-            first = 0
-            for frame in self._frames([name]):
-                parts = frame[name].astype("string").str.extract(_SLASHED_DATE).astype("Float64")
-                for number, month_first in ((0, False), (1, True)):
-                    beyond = np.asarray((parts[number] > _MONTHS).fillna(False), np.bool_)
-                    if beyond.any():
-                        seen.setdefault(month_first, first + int(np.argmax(beyond)))
-                first += len(frame)
-            if len(seen) > 1:
-                later = max(seen, key=lambda month_first: seen[month_first])
-                order = ("month", "day") if later else ("day", "month")
-                raise DataError(
-                    f"{self.place(seen[later])}: column {name!r} has the {order[0]} first here and the {order[1]} "
-                    "first elsewhere: write dates as 2024-01-31"
-                )
-            self._month_first = seen.get(True) is not None
-        return self._month_first
-
-
-def table_files(path: Path, source: str) -> list[Path]:
-    """Returns a table's file, or the tables in a directory and its subdirectories, in the order of their names.
-
-    Raises:
-        DataError: The directory cannot be read, or holds no table.
-    """
-    if not path.is_dir():
-        return [path]
-    suffixes = SUFFIXES[source]
-
-    def unreadable(error: OSError) -> None:
-        folder = Path(error.filename or path)
-        if folder == path or not _is_hidden(folder, path, source):
-            raise DataError(f"cannot read {folder}: {error.strerror}") from None
-
-    below = (here / name for here, names in walk_folders(path, unreadable) for name in names)
-    found = sorted(
-        file
-        for file in below
-        if file.name.lower().endswith(suffixes) and not _is_hidden(file, path, source) and file.is_file()
-    )
-    if any(_is_note(file) for file in found) and not all(_is_note(file) for file in found):
-        found = [file for file in found if not _is_note(file)]
-    if not found:
-        raise DataError(f"{path} holds no table: it needs files that end in {', '.join(suffixes[:3])}")
-    return found
-
-
-def file_names(files: Sequence[Path], root: Path) -> list[str]:
-    """Returns a name for each file's group: its own without suffix, with its folders where that is not unique."""
-    short = [_without_suffix(file.name) for file in files]
-    if len(set(short)) == len(short):
-        return short
-    return [_without_suffix(file.relative_to(root).as_posix()) for file in files]
-
-
-def _without_suffix(name: str) -> str:
-    suffixes = sorted((suffix for some in SUFFIXES.values() for suffix in some), key=len, reverse=True)
-    return next((name[: -len(suffix)] for suffix in suffixes if name.lower().endswith(suffix)), name)
-
-
-def _is_hidden(entry: Path, root: Path, source: str) -> bool:
-    """Tells whether an entry is none of the owner's: editors, notebooks, systems and Spark keep it for themselves."""
-    hidden = (".", "_", "~") if source == "parquet" else (".", "~$", "__MACOSX")
-    parts = entry.relative_to(root).parts
-    return any(part.startswith(hidden) or part.lower() in SYSTEM_FOLDERS for part in parts)
-
-
-def _is_note(file: Path) -> bool:
-    return file.name.lower().endswith(".txt")
-
-
-def _partition_of(path: Path, key: str) -> str:
-    """Returns the value of a key in folders such as ``machine=7``, as Hive and Spark write them; empty if none."""
-    return next((part.partition("=")[2] for part in reversed(path.parts) if part.partition("=")[0] == key), "")
 
 
 def _header_hint(path: Path, form: CsvFormat, name: str) -> str:
@@ -635,47 +403,3 @@ def _units(form: CsvFormat, columns: Sequence[str], words: Sequence[str]) -> dic
         if field := number_with_unit(fields):
             found[name] = field
     return found
-
-
-def _parquet_columns(path: Path) -> tuple[tuple[str, ...], set[str]]:
-    try:
-        import pyarrow.parquet  # noqa: PLC0415 - an extra
-
-        schema = pyarrow.parquet.read_schema(path)
-    except Exception as error:  # ArrowInvalid, OSError and others
-        if "magic bytes" in str(error):
-            other = "; for a CSV file write csv:FILE" if is_text(path) else ""
-            raise DataError(f"{path} is no Parquet file, or it is cut short{other}") from None
-        raise DataError(f"cannot read {path}: {error_line(error)}") from None
-    twice = [name for name in schema.names if schema.names.count(name) > 1] if _are_alike(schema.names) else []
-    if twice:
-        raise DataError(f"{path}: two columns are both called {twice[0]!r}: rename one")
-    types = pyarrow.types
-    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
-    numeric = {field.name for field in schema if any(test(field.type) for test in tests)}
-    return tuple(name for name in schema.names if not name.startswith("__index_level_")), numeric
-
-
-def _are_alike(names: Sequence[str]) -> bool:
-    return len(set(names)) < len(names)
-
-
-def _nested_columns(path: Path) -> frozenset[str]:
-    import pyarrow.parquet  # noqa: PLC0415 - an extra
-
-    schema = pyarrow.parquet.read_schema(path)
-    return frozenset(field.name for field in schema if pyarrow.types.is_nested(field.type))
-
-
-def _parquet_frames(path: Path, wanted: list[str]) -> Iterator[Any]:
-    try:
-        import pyarrow.parquet  # noqa: PLC0415 - an extra
-
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=PART_ROWS, columns=wanted):
-                # A pandas index stays a column.
-                yield batch.to_pandas(ignore_metadata=True)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"cannot read {path}: {error_line(error)}") from None

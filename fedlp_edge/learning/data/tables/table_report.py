@@ -37,6 +37,8 @@ class TableReport:
         pauses: Number of samples that reach across a pause, and how many usual steps of time the longest pause is.
         headers: Number of lines that name the columns once more.
         line_of_units: Whether a file has lines of units below the names of its columns.
+        zeroed: Number of lines with zero bytes, which count among the rows with gaps.
+        copies: Names of the files of a directory whose bytes are those of an earlier one.
     """
 
     empty: int = 0
@@ -63,6 +65,8 @@ class TableReport:
     pauses: tuple[int, float] = (0, 0.0)
     headers: int = 0
     line_of_units: bool = False
+    zeroed: int = 0
+    copies: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used and nothing is doubtful."""
@@ -112,6 +116,17 @@ class TableReport:
             said.append(
                 f"column {column!r} has no value in {without:,} of {self.rows:,} rows: name the features without it "
                 "with features= if it is to cost no rows"
+            )
+        if self.zeroed:
+            said.append(
+                f"{_count(self.zeroed, 'line')} with zero bytes, as a power cut leaves them in a file that is being "
+                "written"
+            )
+        if self.copies:
+            more = f" and {len(self.copies) - _NAMED} more" if len(self.copies) > _NAMED else ""
+            said.append(
+                f"the rows of {', '.join(self.copies[:_NAMED])}{more} are byte for byte those of another file, and "
+                "count again: remove copies that are not meant"
             )
         if self.guessed:
             said.append(f"{self.guessed} is no UTF-8 and was read as Windows-1252 (encoding= names another one)")

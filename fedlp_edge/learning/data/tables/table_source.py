@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +18,11 @@ from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
 from fedlp_edge.learning.data.spec import DataSpec, TableOptions
 from fedlp_edge.learning.data.tables.row_counters import RowCounters
-from fedlp_edge.learning.data.tables.table_files import TableFile, file_names, table_files
+from fedlp_edge.learning.data.tables.table_files import TableFile
+from fedlp_edge.learning.data.tables.table_folders import copies_in, file_names, table_files
 from fedlp_edge.learning.data.tables.table_report import TableReport
 from fedlp_edge.learning.data.tables.windows import WindowPlan, WindowReader
+from fedlp_edge.learning.data.tables.zero_bytes import is_blank
 from fedlp_edge.system.machine_cache import cache_directory
 
 _PAUSE = 20  # usual steps of time between two rows, beyond which a device was off, or rows are missing
@@ -162,6 +163,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
         (features[worst], int(without[worst])) if len(features) > 1 else ("", 0),
     )
     skipped.counters = counters.names
+    skipped.copies = tuple(file.relative_to(spec.path).as_posix() for file in copies_in([file.path for file in files]))
     _take_notes(skipped, files)
     if not sum(map(len, series)):
         raise DataError(f"{spec.source}:{spec.argument} has no rows")
@@ -183,7 +185,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
 def _opened(spec: DataSpec, kind: TargetKind | None) -> tuple[int, list[TableFile]]:
     """Returns how many files are empty, and all others; all of them if none has rows, for the message."""
     paths = table_files(spec.path, spec.source)
-    written = [path for path in paths if not _is_empty(path)] or paths
+    written = [path for path in paths if not is_blank(path)] or paths
     files = [
         TableFile(path, spec.source, spec.table, kind, name)
         for path, name in zip(written, file_names(written, spec.path), strict=True)
@@ -220,15 +222,9 @@ def _take_notes(report: TableReport, files: list[TableFile]) -> None:
     report.marks = {name: mark for file in files for name, mark in file.marks.items()}
     report.far = {name: value for file in files for name, value in file.far.items() if name not in report.marks}
     report.headers = sum(file.headers for file in files)
+    report.zeroed = sum(file.zeroed for file in files)
     report.line_of_units = any(file.line_of_units for file in files)
     report.gap_words = tuple(sorted(set().union(*(file.gap_words for file in files))))
-
-
-def _is_empty(path: Path) -> bool:
-    try:
-        return path.stat().st_size == 0
-    except OSError:  # said where it is read
-        return False
 
 
 def _series(

@@ -22,7 +22,7 @@ from fedlp_edge.learning.data.tables.csv_format import (
     point_number,
     rows_of,
 )
-from fedlp_edge.learning.data.tables.table_files import SUFFIXES as TABLE_SUFFIXES
+from fedlp_edge.learning.data.tables.table_folders import SUFFIXES as TABLE_SUFFIXES
 from fedlp_edge.learning.export.inference import Sample, as_input
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 from fedlp_edge.learning.foreign_code import error_line

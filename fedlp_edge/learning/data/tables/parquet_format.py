@@ -1,0 +1,66 @@
+"""This module reads names, kinds and rows of the columns of a Parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.tables.csv_format import is_text
+from fedlp_edge.learning.foreign_code import error_line
+
+
+def parquet_columns(path: Path) -> tuple[tuple[str, ...], set[str]]:
+    """Returns the names of all columns, and of those that hold numbers.
+
+    Raises:
+        DataError: The file cannot be read, or two columns have one name.
+    """
+    try:
+        import pyarrow.parquet  # noqa: PLC0415 - an extra
+
+        schema = pyarrow.parquet.read_schema(path)
+    except Exception as error:  # ArrowInvalid, OSError and others
+        if "magic bytes" in str(error):
+            other = "; for a CSV file write csv:FILE" if is_text(path) else ""
+            raise DataError(f"{path} is no Parquet file, or it is cut short{other}") from None
+        raise DataError(f"cannot read {path}: {error_line(error)}") from None
+    twice = [name for name in schema.names if schema.names.count(name) > 1] if _are_alike(schema.names) else []
+    if twice:
+        raise DataError(f"{path}: two columns are both called {twice[0]!r}: rename one")
+    types = pyarrow.types
+    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
+    numeric = {field.name for field in schema if any(test(field.type) for test in tests)}
+    return tuple(name for name in schema.names if not name.startswith("__index_level_")), numeric
+
+
+def _are_alike(names: Sequence[str]) -> bool:
+    return len(set(names)) < len(names)
+
+
+def nested_columns(path: Path) -> frozenset[str]:
+    """Returns the names of the columns of lists or records."""
+    import pyarrow.parquet  # noqa: PLC0415 - an extra
+
+    schema = pyarrow.parquet.read_schema(path)
+    return frozenset(field.name for field in schema if pyarrow.types.is_nested(field.type))
+
+
+def parquet_frames(path: Path, wanted: list[str], rows: int) -> Iterator[Any]:
+    """Yields the wanted columns as data frames of so many rows at most.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        import pyarrow.parquet  # noqa: PLC0415 - an extra
+
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=rows, columns=wanted):
+                # A pandas index stays a column.
+                yield batch.to_pandas(ignore_metadata=True)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"cannot read {path}: {error_line(error)}") from None
