@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
-from benchmarks.cells import CellStore
+from benchmarks.results.cells import CellStore
 from fedlp_edge.core.algorithm.aggregation import LayerwiseMean
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.rounds.settings import RoundSettings

@@ -24,7 +24,7 @@ from typing import Literal
 import msgspec
 
 from benchmarks.cuda_sections import SECTIONS, CheckError, Figure, Outcome, Processor
-from benchmarks.pages import markdown_table
+from benchmarks.results.pages import markdown_table
 from fedlp_edge.system.processor_info import processor_name, torch_version
 
 

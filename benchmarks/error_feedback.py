@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.broadcast import measured, print_once
-from benchmarks.cells import CellStore
+from benchmarks.results.cells import CellStore
 from fedlp_edge.core.settings import Encoding, UpdateSettings
 from fedlp_edge.simulation import local_engine
 from fedlp_edge.simulation.engines.base import Engine

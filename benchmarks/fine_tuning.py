@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from benchmarks.pages import markdown_table
+from benchmarks.results.pages import markdown_table
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 from fedlp_edge.learning.data.public_datasets import Split, mnist_like

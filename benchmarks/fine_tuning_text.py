@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.pages import markdown_table
+from benchmarks.results.pages import markdown_table
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings, TrainingSettings
 from fedlp_edge.simulation import Experiment, LocalEngine, simulate

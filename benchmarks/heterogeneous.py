@@ -12,8 +12,8 @@
     python -m benchmarks.heterogeneous --study text        with a transformer on texts in ten languages, likewise
     python -m benchmarks.heterogeneous --study cifar10     on photographs, where CIFAR-10 is at hand, likewise
 
-A run that was stopped goes on with the first missing cell. ``benchmarks/scheme_cells.py`` has the experiments,
-``benchmarks/studies.py`` what they are made on.
+A run that was stopped goes on with the first missing cell. ``comparison/scheme_cells.py`` has the experiments,
+``comparison/studies.py`` what they are made on.
 """
 
 from __future__ import annotations
@@ -31,10 +31,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cells import CellStore, Result, read_cells, several, write_cells
-from benchmarks.pages import replace_section
-from benchmarks.rivals.dynamic_regularisation import DynamicEngine, DynamicModel
-from benchmarks.scheme_cells import (
+from benchmarks.comparison.scheme_cells import (
     CONDITIONS,
     EQUALITIES,
     GLOBAL_MODELS,
@@ -57,8 +54,11 @@ from benchmarks.scheme_cells import (
     total,
     trials,
 )
-from benchmarks.scheme_report import Report
-from benchmarks.studies import FASHION_MNIST, QUICK, SKEWED, STUDIES, Study
+from benchmarks.comparison.scheme_report import Report
+from benchmarks.comparison.studies import FASHION_MNIST, QUICK, SKEWED, STUDIES, Study
+from benchmarks.results.cells import CellStore, Result, read_cells, several, write_cells
+from benchmarks.results.pages import replace_section
+from benchmarks.rivals.dynamic_regularisation import DynamicEngine, DynamicModel
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.learning.zoo.build import build_model

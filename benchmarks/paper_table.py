@@ -4,7 +4,7 @@
     python -m benchmarks.paper_table --render        the page alone, from the cells that are there
     python -m benchmarks.paper_table --quick         a small table of digits in seconds, printed
 
-A run that was stopped goes on with the first missing cell. ``benchmarks/paper_cells.py`` has the experiments.
+A run that was stopped goes on with the first missing cell. ``comparison/paper_cells.py`` has the experiments.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cells import CellStore, Size, write_cells
-from benchmarks.pages import replace_section
-from benchmarks.paper_cells import FULL, QUICK, cells, experiment, parse_cell, result
-from benchmarks.paper_report import Report
+from benchmarks.comparison.paper_cells import FULL, QUICK, cells, experiment, parse_cell, result
+from benchmarks.comparison.paper_report import Report
+from benchmarks.results.cells import CellStore, Size, write_cells
+from benchmarks.results.pages import replace_section
 from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.simulation import local_engine, simulate
 

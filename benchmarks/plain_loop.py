@@ -45,7 +45,7 @@ def run_plain(
     mean: float,
     std: float,
 ) -> Plain:
-    """Trains ``benchmarks.models.cnn`` on these devices' pictures [N, 1, 28, 28]."""
+    """Trains ``benchmarks.fleets.models.cnn`` on these devices' pictures [N, 1, 28, 28]."""
     start = time.perf_counter()
     context = multiprocessing.get_context("spawn")
     parts = [shares[number::processes] for number in range(processes)]
@@ -89,7 +89,7 @@ def _work(
     import torch  # noqa: PLC0415 - in the processes alone
     from torch.nn import functional  # noqa: PLC0415
 
-    from benchmarks.models import cnn  # noqa: PLC0415
+    from benchmarks.fleets.models import cnn  # noqa: PLC0415
 
     lr, momentum, batch_size, mean, std, number = settings
     torch.set_num_threads(1)

@@ -20,8 +20,8 @@ import msgspec
 import torch
 from torch import nn
 
-from benchmarks.cells import CellStore, Result, read_cells, write_cells
-from benchmarks.pages import markdown_table, replace_section
+from benchmarks.results.cells import CellStore, Result, read_cells, write_cells
+from benchmarks.results.pages import markdown_table, replace_section
 from fedlp_edge.config.recipes import with_recipe
 from fedlp_edge.simulation import Experiment, local_engine, simulate
 

@@ -23,8 +23,8 @@ import msgspec
 import numpy as np
 import psutil
 
-from benchmarks.load_devices import Load, Tally, constant_of, samples_of
-from benchmarks.models import MODELS, Model, blueprint
+from benchmarks.fleets.load_devices import Load, Tally, constant_of, samples_of
+from benchmarks.fleets.models import MODELS, Model, blueprint
 from fedlp_edge.core.algorithm import server
 from fedlp_edge.core.algorithm.aggregation import Array, LayerwiseMean
 from fedlp_edge.core.algorithm.server_state import ServerState
@@ -216,7 +216,7 @@ def measure(
             load = Load(broker.host, broker.port, FLEET, sum(shares[:part]), share, str(blueprint_file))
             words = msgspec.json.encode(load).decode()
             loads.append(
-                stack.enter_context(_process(directory / f"load-{part}.log", "benchmarks.load_devices", words))
+                stack.enter_context(_process(directory / f"load-{part}.log", "benchmarks.fleets.load_devices", words))
             )
         others = {"broker": _Watched(broker.pid)}
         others |= {f"load {part}": _Watched(load.pid) for part, load in enumerate(loads)}

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 import psutil
 
-from benchmarks.models import MODELS
+from benchmarks.fleets.models import MODELS
 from benchmarks.plain_loop import Plain, run_plain
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import SchemeSettings, TrainingSettings

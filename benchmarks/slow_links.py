@@ -2,8 +2,8 @@
 
 Real services and real MQTT in threads, workers that train nothing, and a proxy with a fixed rate in each direction
 (``tests/fleets/slow_link.py``), or with ``--namespaces``, as root, links that the kernel shapes
-(``net_namespaces.py``). The links are waited for, not worked on, so all cases run at once. Prints a table in Markdown;
-``--only WORD`` runs the cases whose name has the word in it. With ``--encoding auto
+(``fleets/net_namespaces.py``). The links are waited for, not worked on, so all cases run at once. Prints a table in
+Markdown; ``--only WORD`` runs the cases whose name has the word in it. With ``--encoding auto
 --broadcast auto --deadline 40`` the coordinator chooses how numbers travel over each link, and the table says why.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.net_namespaces import ShapedLink, apart
+from benchmarks.fleets.net_namespaces import ShapedLink, apart
 from coordinator.config import FleetConfig
 from fedlp_edge.core.settings import UpdateSettings
 from fedlp_edge.reporting.events import AnyEvent, DeviceJoined

@@ -1,8 +1,8 @@
 """Seconds a round of a whole fleet that trains nothing, beside the floors of plain TCP and of bare MQTT.
 
 The coordinator is the real process; the devices are real agents in processes of their own, with a stand-in for the
-worker (``stand_in.py``). The floors (``floors.py``) run right before and right after, on the same machine and a broker
-of the same kind. One JSON line is printed; all figures are described in README.md.
+worker (``fleets/stand_in.py``). The floors (``fleets/floors.py``) run right before and right after, on the same machine
+and a broker of the same kind. One JSON line is printed; all figures are described in README.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.models import MODELS, blueprint
+from benchmarks.fleets.models import MODELS, blueprint
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.reporting.events import RoundFinished, RoundStarted
 from fedlp_edge.reporting.log import read_events
@@ -151,9 +151,9 @@ def floor(kind: str, url: str, elements: int, devices: int, directory: Path) -> 
     """Runs a bare exchange."""
     common = [kind, url, str(elements), str(devices), str(FLOOR_ROUNDS + 1)]
     with processes(directory) as started:
-        server = started.start("floor-server", "-m", "benchmarks.floors", "server", *common, "0", piped=True)
+        server = started.start("floor-server", "-m", "benchmarks.fleets.floors", "server", *common, "0", piped=True)
         clients = [
-            started.start("floor-client", "-m", "benchmarks.floors", "client", *common, str(number), piped=True)
+            started.start("floor-client", "-m", "benchmarks.fleets.floors", "client", *common, str(number), piped=True)
             for number in range(devices)
         ]
         try:
@@ -178,7 +178,7 @@ def fleet(options: argparse.Namespace, model_blueprint: Blueprint, directory: Pa
         coordinator = started.start("coordinator", "-m", "coordinator", *arguments)
         for number in range(options.devices):
             state = str(directory / f"device-{number}")
-            started.start("agents", "-m", "benchmarks.stand_in", url, "bench", str(number), str(path), state)
+            started.start("agents", "-m", "benchmarks.fleets.stand_in", url, "bench", str(number), str(path), state)
         meter = Meter({"broker": broker_pids} | {role: [p.pid for p in ps] for role, ps in started.by_role.items()})
         until = time.monotonic() + PATIENCE_SECONDS
         while coordinator.poll() is None and time.monotonic() < until:

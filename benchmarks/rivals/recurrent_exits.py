@@ -27,8 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks import transformer
-from benchmarks.text_data import LENGTH
+from benchmarks.comparison import transformer
+from benchmarks.comparison.text_data import LENGTH
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, ExitMode, Unit
 from fedlp_edge.learning.model.costs import measure_costs
 from fedlp_edge.learning.model.layered import LayeredModel, Submodel

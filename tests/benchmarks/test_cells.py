@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cells import CellStore, read_cells, write_cells
-from benchmarks.pages import markdown_table, replace_section
+from benchmarks.results.cells import CellStore, read_cells, write_cells
+from benchmarks.results.pages import markdown_table, replace_section
 
 
 def test_computes_only_what_is_missing(tmp_path: Path) -> None:

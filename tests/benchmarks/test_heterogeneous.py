@@ -12,11 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.cells import CellStore
-from benchmarks.heterogeneous import QUICK_SCHEMES, compute, expected, quick
-from benchmarks.paired_differences import PairedDifference
-from benchmarks.rivals.dynamic_regularisation import DynamicEngine, DynamicModel
-from benchmarks.scheme_cells import (
+from benchmarks.comparison.scheme_cells import (
     CONDITIONS,
     DYNAMIC,
     MIXES,
@@ -40,10 +36,14 @@ from benchmarks.scheme_cells import (
     total,
     trials,
 )
-from benchmarks.scheme_memory import largest_that_fits, memory_shares
-from benchmarks.scheme_report import Report
-from benchmarks.studies import CIFAR10, FASHION_MNIST, QUICK, STUDIES, TEXT, Study, StudyOfPersons
-from benchmarks.validation_split import digits
+from benchmarks.comparison.scheme_memory import largest_that_fits, memory_shares
+from benchmarks.comparison.scheme_report import Report
+from benchmarks.comparison.studies import CIFAR10, FASHION_MNIST, QUICK, STUDIES, TEXT, Study, StudyOfPersons
+from benchmarks.comparison.validation_split import digits
+from benchmarks.heterogeneous import QUICK_SCHEMES, compute, expected, quick
+from benchmarks.results.cells import CellStore
+from benchmarks.results.paired_differences import PairedDifference
+from benchmarks.rivals.dynamic_regularisation import DynamicEngine, DynamicModel
 from fedlp_edge.config.recipes import with_recipe
 from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings
 from fedlp_edge.errors import PartitionError
@@ -96,7 +96,7 @@ def test_every_scheme_gets_as_many_trials() -> None:
 
 def test_trials_are_judged_on_samples_held_out_of_the_training_split() -> None:
     cell = Cell("tricks", "heterofl", "u", "iid", 1, validation=True)
-    assert experiment(cell, QUICK, 1).data.evaluate == "benchmarks.validation_split:digits"
+    assert experiment(cell, QUICK, 1).data.evaluate == "benchmarks.comparison.validation_split:digits"
     (held_out, labels), (trained, _) = digits("test"), digits("train")
     whole = read(parse_spec("digits"), "train")
     assert (len(trained), len(held_out)) == (1198, 240)

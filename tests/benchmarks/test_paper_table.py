@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.paper_cells import FULL, SCHEMES, Cell, cells, experiment, parse_cell
-from benchmarks.paper_report import Report, scheme_title
+from benchmarks.comparison.paper_cells import FULL, SCHEMES, Cell, cells, experiment, parse_cell
+from benchmarks.comparison.paper_report import Report, scheme_title
 
 ROOT = Path(__file__).parents[2]
 

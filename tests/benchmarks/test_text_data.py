@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import text_data
-from benchmarks.text_data import divided, pieces, prepare, tokens
+from benchmarks.comparison import text_data
+from benchmarks.comparison.text_data import divided, pieces, prepare, tokens
 
 
 def test_a_long_text_is_cut_and_a_short_end_left_out() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.models import MODELS
+from benchmarks.fleets.models import MODELS
 from benchmarks.scale import measure
 
 pytestmark = pytest.mark.system

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks.cells import Size, silent_rounds
+from benchmarks.results.cells import Size, silent_rounds
 from fedlp_edge.core.accounting import communication
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.rounds.settings import RoundSettings

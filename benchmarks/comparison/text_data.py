@@ -5,7 +5,7 @@ Django. Longer texts are cut into pieces of 32 bytes. A token is a byte with the
 Which texts are the test, and which of the others validate, their digests decide, and of the same releases of both
 packages everybody makes the same samples.
 
-``python -m benchmarks.text_data`` writes them and says where; the comparison does so by itself.
+``python -m benchmarks.comparison.text_data`` writes them and says where; the comparison does so by itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DIRECTORY = ROOT / "runs" / "comparison" / "text"
 """Where they are written; it is no part of the repository."""
 

@@ -3,7 +3,7 @@
 What FedLP-Hetero costs in a number of rounds is everybody's budget, once in bytes and once in multiply-accumulates.
 Each scheme does as many rounds as the budget pays for. Which devices a round has follows from the seed, so the number
 is known before. In cells of equal memory a device trains the largest part of the model that fits where the front
-layers with small heads do, in as many tasks as FedLP-Hetero has; ``benchmarks/scheme_memory.py`` says what fits.
+layers with small heads do, in as many tasks as FedLP-Hetero has; ``scheme_memory.py`` says what fits.
 
 Whatever is tuned is tuned on validation samples, held out of the training split, with as many trials for each scheme.
 """
@@ -17,12 +17,12 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from benchmarks.cells import Result, silent_rounds
+from benchmarks.comparison.scheme_memory import memory_shares
+from benchmarks.comparison.studies import FASHION_MNIST, SKEWED, Study
+from benchmarks.results.cells import Result, silent_rounds
 from benchmarks.rivals import importance_masks
 from benchmarks.rivals.importance_masks import ImportanceModel
 from benchmarks.rivals.rolling_window import RollingModel
-from benchmarks.scheme_memory import memory_shares
-from benchmarks.studies import FASHION_MNIST, SKEWED, Study
 from fedlp_edge.config.recipes import RECIPES, RecipeName, with_recipe
 from fedlp_edge.core.accounting import download_bytes, upload_bytes
 from fedlp_edge.core.algorithm.global_model import GlobalModel

@@ -49,7 +49,7 @@ def resnet18() -> nn.Module:
 
 
 def _settings(builder: str, shape: tuple[int, ...]) -> ModelSettings:
-    return ModelSettings(name=f"benchmarks.models:{builder}", input=shape, classes=10, head_mode="personal")
+    return ModelSettings(name=f"benchmarks.fleets.models:{builder}", input=shape, classes=10, head_mode="personal")
 
 
 MODELS = {

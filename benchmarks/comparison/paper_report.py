@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cells import Result, Size, several
-from benchmarks.pages import markdown_table
-from benchmarks.paper_cells import MODES, PARTITIONS, SCHEMES, Mode, parse_cell
+from benchmarks.comparison.paper_cells import MODES, PARTITIONS, SCHEMES, Mode, parse_cell
+from benchmarks.results.cells import Result, Size, several
+from benchmarks.results.pages import markdown_table
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 
 MODE_TITLES: Mapping[Mode, str] = {"paper": "As the paper says", "authors": "As the authors' code does"}

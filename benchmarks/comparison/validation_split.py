@@ -1,7 +1,7 @@
 """The training split of a data set, divided again: what is tuned for a comparison is chosen on the part held out here.
 
-Each function is a data source, ``benchmarks.validation_split:NAME``: its ``test`` samples are the last ones of the data
-set's training split, its ``train`` samples are the others. The test split of the data set is never read.
+Each function is a data source, ``benchmarks.comparison.validation_split:NAME``: its ``test`` samples are the last ones
+of the data set's training split, its ``train`` samples are the others. The test split of the data set is never read.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ receives. Nothing is checked, acknowledged, written to disk or averaged. Over MQ
 on a topic that all clients hear, and comes back in chunks of the same size, all at QoS 1; the broker's queues must be
 unlimited, since nothing here repairs a loss.
 
-``python -m benchmarks.floors ROLE KIND ADDRESS ELEMENTS DEVICES ROUNDS NUMBER``; every process prints one JSON
+``python -m benchmarks.fleets.floors ROLE KIND ADDRESS ELEMENTS DEVICES ROUNDS NUMBER``; every process prints one JSON
 object: the seconds of each round (``seconds``, of the server), and the processor time of all rounds but the first
 (``cpu_s``).
 """

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.cells import Result
-from benchmarks.pages import markdown_table
-from benchmarks.paired_differences import PairedDifference
-from benchmarks.scheme_cells import (
+from benchmarks.comparison.scheme_cells import (
     BUDGETS,
     CONDITIONS,
     DYNAMIC,
@@ -38,8 +35,11 @@ from benchmarks.scheme_cells import (
     settings_of,
     value_of,
 )
-from benchmarks.scheme_memory import largest_that_fits, peaks_of, tier_memory
-from benchmarks.studies import SKEWED, Study
+from benchmarks.comparison.scheme_memory import largest_that_fits, peaks_of, tier_memory
+from benchmarks.comparison.studies import SKEWED, Study
+from benchmarks.results.cells import Result
+from benchmarks.results.pages import markdown_table
+from benchmarks.results.paired_differences import PairedDifference
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 
 Tuned = Literal["tuned", "tuned+int8"]

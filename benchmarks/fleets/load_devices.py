@@ -4,7 +4,7 @@ Each device is the agent's own state machine (``device_agent.protocol.machine``)
 what would need a machine per device is shared: the bytes of the model are kept once for all, though each device
 keeps its own account of the chunks that it received, and the update is a constant, made once per constant.
 
-``python -m benchmarks.load_devices '<Load as JSON>'``; ends when the run is over and prints ``Tally`` as JSON.
+``python -m benchmarks.fleets.load_devices '<Load as JSON>'``; ends when the run is over and prints ``Tally`` as JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 import msgspec
 import numpy as np
 
-from benchmarks.lean_mqtt import KEEPALIVE_SECONDS, Connection
+from benchmarks.fleets.lean_mqtt import KEEPALIVE_SECONDS, Connection
 from device_agent.protocol.events import (
     BuildModel,
     ChunkDelivered,

@@ -1,6 +1,6 @@
 """The smartwatch recordings of the example ``activity``, with a folder for each person and a table for each recording.
 
-``python -m benchmarks.activity_data`` writes them and says where; the comparison does so by itself.
+``python -m benchmarks.comparison.activity_data`` writes them and says where; the comparison does so by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "activity"
 DIRECTORY = ROOT / "runs" / "comparison" / "activity"
 """Where they are written; it is no part of the repository."""

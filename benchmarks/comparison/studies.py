@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks import activity_data, text_data
-from benchmarks.cells import Size
-from benchmarks.scheme_memory import MODEL
+from benchmarks.comparison import activity_data, text_data
+from benchmarks.comparison.scheme_memory import MODEL
+from benchmarks.results.cells import Size
 
 SKEWED = "mixed:0.95"
 
@@ -30,7 +30,7 @@ class Study(Size):
         tuned: whether the settings that were best on validation samples of Fashion-MNIST are compared, too.
         prepare: makes the data, if they are no public data set that the library reads.
         validation: data set whose test split are training samples of the study, and whose training split are the
-            others; empty for that of ``benchmarks/validation_split.py``.
+            others; empty for that of ``benchmarks/comparison/validation_split.py``.
     """
 
     name: str = "comparison"
@@ -57,7 +57,7 @@ class Study(Size):
             seed: of the experiment.
             validation: whether both are parts of the training split.
         """
-        held_out = self.validation or f"benchmarks.validation_split:{self.data.replace('-', '_')}"
+        held_out = self.validation or f"benchmarks.comparison.validation_split:{self.data.replace('-', '_')}"
         data = held_out if validation else self.data
         return data, data
 
@@ -154,7 +154,7 @@ TEXT = Study(
     validation=f"npz:{text_data.DIRECTORY}/validation.npz",
     input=(text_data.LENGTH,),
     rounds=20,
-    model="benchmarks.transformer:build",
+    model="benchmarks.comparison.transformer:build",
     classes=len(text_data.LANGUAGES),
     partitions=(SKEWED,),
     left_out=PICTURES_ALONE | {"heterofl-wide"},

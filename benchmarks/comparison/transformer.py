@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.text_data import LENGTH, VOCABULARY
+from benchmarks.comparison.text_data import LENGTH, VOCABULARY
 
 WIDTH = 48
 """Numbers of a token."""

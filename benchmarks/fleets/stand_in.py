@@ -3,7 +3,7 @@
 Everything but the worker is the product: connection, state machine, cache, outbox. The worker answers in this
 process, without torch; its delta is the constant of its device, laid out in files once, as a worker would write them.
 
-``python -m benchmarks.stand_in URL FLEET NUMBER BLUEPRINT STATE``; ends when the run is over.
+``python -m benchmarks.fleets.stand_in URL FLEET NUMBER BLUEPRINT STATE``; ends when the run is over.
 """
 
 from __future__ import annotations

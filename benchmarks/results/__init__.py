@@ -1,0 +1,1 @@
+"""Finished results: kept in files, compared in pairs, and put into pages of the documentation."""
