@@ -14,7 +14,7 @@ from coordinator.rounds.run_history import RunHistory
 from coordinator.run_context import RunContext
 from fedlp_edge.core.rounds.fitness import Fitness
 from fedlp_edge.reporting.summary import Purpose, Summary, Traffic, load_if_there, save_encoded
-from fedlp_edge.system.time_share import TimeShare
+from fedlp_edge.storage.time_share import TimeShare
 
 
 class SummaryFile:

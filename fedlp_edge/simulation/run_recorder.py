@@ -28,7 +28,7 @@ from fedlp_edge.simulation.schedule import RoundClosing
 from fedlp_edge.simulation.simulated_data import DataAssignment
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.system.time_share import TimeShare
+from fedlp_edge.storage.time_share import TimeShare
 
 SUMMARY_TIME_SHARE = 0.01
 """Share of the time that writing ``summary.json`` may take during a run; otherwise a run of many short rounds would

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from fedlp_edge.system.time_share import TimeShare
+from fedlp_edge.storage.time_share import TimeShare
 
 
 class Clock:
