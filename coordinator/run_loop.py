@@ -211,12 +211,14 @@ class RunLoop:
     def _connection_changed(self, event: Connected | Disconnected) -> None:
         if isinstance(event, Disconnected):
             self._connected = False
+            self._rounds.broker_lost()
             self._device_search.end()
             if not event.repeated:
                 log.warning("lost the broker: %s", event.reason)
                 self._context.emit(events.BrokerDisconnected(time=time.time(), reason=event.reason))
             return
         self._connected = True
+        self._rounds.broker_back()
         self._final_stage.reconnected()
         self._model_server.narrow(chunk_bytes_for(event.limits))
         if not event.repeated:

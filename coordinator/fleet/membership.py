@@ -58,6 +58,7 @@ class Membership:
         self._data = known_devices.data
         self._fitness = rounds.fitness
         self._step = rounds.step
+        self._now = rounds.now
         self._refused: set[str] = set()
         self._unanswered = UnansweredAssignments(Topics(context.config.fleet))
         self._served: dict[str, ServingReport] = {}
@@ -110,7 +111,7 @@ class Membership:
 
     def tick(self) -> None:
         """Tells everybody their class numbers once the fleet has agreed on them, and looks for who never answers."""
-        self._unanswered.tick(self._context.clock())
+        self._unanswered.tick(self._now())
         if self._classes.tick():
             for member in self.all():
                 if self._units(member):  # which shows only now that others have reported
@@ -222,7 +223,7 @@ class Membership:
             explanation=member.plan.explanation + self._units(member),
         )
         self._context.messenger.tell(assignment)
-        self._unanswered.told(member.session, assignment, self._context.clock())
+        self._unanswered.told(member.session, assignment, self._now())
 
     def _units(self, member: Member) -> str:
         """Returns what to say of values that look as if they had another unit or scale on a device than elsewhere."""

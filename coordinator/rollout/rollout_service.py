@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from coordinator.broker_clock import BrokerClock
 from coordinator.coordinator_topic import CoordinatorTopic, first_connection, settle_in
 from coordinator.fleet.message_rate_limit import MessageRateLimit
 from coordinator.inbox import InboxItem, StopRequested
@@ -138,6 +139,7 @@ class Rollout:
         self._transport = transport
         self._say = say
         self._clock = clock
+        self._broker_clock = BrokerClock(clock, LIMITS.return_seconds)
         self._topics = Topics(plan.fleet)
         self._messenger = ControlMessenger(transport, self._topics, plan.run)
         self._coordinator_topic = CoordinatorTopic(self._messenger, plan.run, clock)
@@ -171,7 +173,7 @@ class Rollout:
             OperatorError: Another coordinator is at work, or there is no device.
             BrokerError: The first connection to the broker failed.
         """
-        self.machine.replay(self._directory.events(), self._clock())
+        self.machine.replay(self._directory.events(), self._broker_clock.now())
         if self.machine.closed:
             self._show(now=True)
             return True
@@ -261,15 +263,14 @@ class Rollout:
             self._tick()
             if self.machine.closed:
                 return
-            now = self._clock()
-            self._take_next(max(0.0, min(LIMITS.heartbeat_seconds, self.machine.next_wakeup() - now)))
+            due = self._broker_clock.when(self.machine.next_wakeup())
+            self._take_next(max(0.0, min(LIMITS.heartbeat_seconds, due - self._clock())))
 
     def _tick(self) -> None:
-        now = self._clock()
         if (word := self._directory.take_word()) is not None:
             self._record(WORDS[word])
             self._say(f"the roll-out is told to {word}: it is {self.machine.phase}")
-        for event in self.machine.silent(now):
+        for event in self.machine.silent(self._broker_clock.now()):
             self._settle(event)
         for effect in self.machine.poll():
             match effect:
@@ -300,11 +301,14 @@ class Rollout:
             case Delivered(token):
                 self._publisher.delivered(token)
             case Connected(limits):
+                self._broker_clock.go()
                 if self._server is not None:
                     self._server.narrow(chunk_bytes_for(limits))
                 self._coordinator_topic.ask()
-            case Disconnected(reason, repeated) if not repeated:
-                log.warning("lost the broker: %s", reason)
+            case Disconnected(reason, repeated):
+                self._broker_clock.stop()
+                if not repeated:
+                    log.warning("lost the broker: %s", reason)
             case Refused():
                 self._refused(item)
             case _:
@@ -339,7 +343,7 @@ class Rollout:
                 case InstallReport() if self._rates.allows(leaf):
                     self._reported(message)
                 case UnitRequest() if message.run == self._plan.run and self._server is not None:
-                    self.machine.heard(leaf, self._clock())
+                    self.machine.heard(leaf, self._broker_clock.now())
                     self._server.repeat(message)
                 case _:
                     pass
@@ -450,7 +454,7 @@ class Rollout:
         entry = self.machine.devices.get(report.device)
         if entry is None or (report.run, report.release) != (self._plan.run, self._plan.release) or not entry.told:
             return
-        self.machine.heard(report.device, self._clock())
+        self.machine.heard(report.device, self._broker_clock.now())
         self._members.setdefault(report.device, _Member()).report = report
         self._changed = True
         if report.state in get_args(Outcome):
@@ -468,7 +472,7 @@ class Rollout:
 
     def _record(self, event: JournaledEvent) -> None:
         self._directory.append(event)
-        self.machine.take(event, self._clock())
+        self.machine.take(event, self._broker_clock.now())
         self._changed = True
 
     def _show(self, *, now: bool = False) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
+from coordinator.broker_clock import BrokerClock
 from coordinator.rounds.fitness_reports import FitnessReports
 from coordinator.rounds.round_commit import RoundCommit
 from coordinator.rounds.round_updates import RoundUpdates, UpdateVerdict
@@ -66,6 +67,7 @@ class RoundController:
         self._accepted = accepted
         self._updates: RoundUpdates | None = None
         self._began = context.clock()
+        self._clock = BrokerClock(context.clock, context.config.rounds.rejoin_seconds)
         self._wakeup: float | None = None
         self._wakeup_known = False
         self._bounded: set[str] = set()
@@ -95,7 +97,7 @@ class RoundController:
         # Asked twice for every chunk of every update; the answer goes through all places of the round.
         if not self._wakeup_known:
             self._wakeup, self._wakeup_known = self._machine.next_wakeup(), True
-        return self._wakeup
+        return None if self._wakeup is None else self._clock.when(self._wakeup)
 
     # What happens
 
@@ -120,13 +122,13 @@ class RoundController:
         arrived, early = frozenset(updates.accepted), frozenset(updates.early)
         log.info("round %d goes on: %d of %d updates are here", self.round, len(arrived), len(opened.cohort))
         missed = updates.given_up - arrived
-        self._machine.resume(opened, arrived, self._context.clock(), missed=missed, early=early, cohort=cohort)
+        self._machine.resume(opened, arrived, self._clock.now(), missed=missed, early=early, cohort=cohort)
         self._wakeup_known = False
 
     def step(self, event: round_events.Event) -> None:
         """Hands an event to the state machine and carries out what it decides."""
         self._wakeup_known = False
-        for effect in self._machine.handle(event, self._context.clock()):
+        for effect in self._machine.handle(event, self._clock.now()):
             self._carry_out(effect)
 
     def tick(self) -> None:
@@ -136,6 +138,18 @@ class RoundController:
         wake = self.next_wakeup()
         if wake is not None and now >= wake:
             self.step(round_events.TimePassed())
+
+    def now(self) -> float:
+        """Returns the time by which devices are waited for, in seconds; it stands still without a broker."""
+        return self._clock.now()
+
+    def broker_lost(self) -> None:
+        """Lets no deadline pass from here on: no device can be heard."""
+        self._clock.stop()
+
+    def broker_back(self) -> None:
+        """Lets time pass again, once the devices have had some to come back as well."""
+        self._clock.go()
 
     def offered(self, offer: Offer) -> None:
         """Takes the offer of an update, which may be a repeat."""
@@ -278,12 +292,12 @@ class RoundController:
     def _give_tasks(self, places: Sequence[round_events.CohortMember]) -> None:
         if self._updates:
             given = [place for p in places if (place := self._machine.cohort.place(p.device, self._updates.round))]
-            self._tasks.give(self._updates.round, given, self._machine.seconds_left(self._context.clock()))
+            self._tasks.give(self._updates.round, given, self._machine.seconds_left(self._clock.now()))
 
     def _repeat_task(self, device: str) -> None:
         place = self._updates and self._machine.cohort.place(device, self._updates.round)
         if self._updates and place:
-            self._tasks.tell(self._updates.round, place, self._machine.seconds_left(self._context.clock()))
+            self._tasks.tell(self._updates.round, place, self._machine.seconds_left(self._clock.now()))
 
     def _take(self, whole: CompletedUpload) -> None:
         """Admits an update whose bytes are complete."""

@@ -55,9 +55,10 @@ class Heartbeat:
             return []
         topics, device = self._identity.topics, self._identity.device
         text = (
-            f"the coordinator has answered none of {self._reports} reports: do the broker's access rules let this "
-            f"device publish on {topics.of('device', device)} and read {topics.of('down', device)}? A broker may drop "
-            "what they forbid without a word; fedlp doctor broker tells"
+            f"the coordinator has answered none of {self._reports} reports: does it still run, or has the broker only "
+            f"kept its announcement? Do the broker's access rules let this device publish on "
+            f"{topics.of('device', device)} and read {topics.of('down', device)}? A broker may drop what they forbid "
+            "without a word; fedlp doctor broker tells"
         )
         return [Log(text, warning=True)]
 

@@ -15,6 +15,7 @@ from typing import Literal
 import pytest
 
 from fedlp_edge.errors import DeviceError
+from fedlp_edge.reporting.events import AnyEvent, RoundFailed, RoundStarted, UpdateAccepted
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.transport.in_memory import InjectedFault
 from tests.fleets.test_faults_killed import DEVICES, ROUNDS, differences, undisturbed
@@ -79,6 +80,26 @@ def test_connections_may_be_lost_at_any_time(tmp_path: Path, victim: str) -> Non
             complaints.append(f"at turn {turn}: {fleet.trainings} trainings")
 
     assert complaints == []
+
+
+@pytest.mark.parametrize("mode", ["synchronous", "buffered"])
+@pytest.mark.parametrize("reached", [RoundStarted, UpdateAccepted])
+def test_broker_may_be_away_for_many_deadlines(tmp_path: Path, mode: str, reached: type[AnyEvent]) -> None:
+    fleet = VirtualFleet(tmp_path, devices=DEVICES, rounds=ROUNDS, mode=mode, deadline_seconds=30.0)
+    went: list[AnyEvent] = []
+
+    def happened(event: AnyEvent) -> None:
+        if isinstance(event, reached) and not went:
+            went.append(event)
+            fleet.world.restart_broker(900.0)
+
+    fleet.on_event = happened
+    fleet.start_all()
+    summary = fleet.finish()
+    assert fleet.world.now > 900.0
+    assert [event for event in fleet.events if isinstance(event, RoundFailed)] == []
+    assert [[device.status for device in done.devices] for done in summary.rounds] == [["contributed"] * 2] * ROUNDS
+    assert summary.shortcomings == ()
 
 
 def test_no_clock_decides_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,19 @@ def test_device_that_falls_silent_has_failed(tmp_path: Path) -> None:
     fleet.end()
 
 
+def test_broker_that_is_away_for_long_makes_no_device_fail(tmp_path: Path) -> None:
+    fleet = RolledOutFleet(tmp_path, devices=2)
+    fleet.start_agents()
+    fleet.deploy(write_release(tmp_path / "good", b"good"), patience_seconds=60.0, canaries=("dev-0",))
+    while not any("group 1 of" in line for line in fleet.said):
+        fleet.pass_time(0.1)
+    fleet.world.restart_broker(900.0)
+    found = fleet.until_ended()
+    assert fleet.world.now > 900.0
+    assert states(found) == dict.fromkeys(fleet.names, "installed")
+    fleet.end()
+
+
 def test_devices_that_no_file_suits_are_left_out(tmp_path: Path) -> None:
     fleet = RolledOutFleet(tmp_path, devices=2)
     fleet.start_agents()
