@@ -26,6 +26,8 @@ class CoordinatorLimits:
         answer_seconds: Seconds for a coordinator that announced itself to answer that question.
 
         search_seconds: Seconds without any device after which other names for their topics are tried.
+        alone_seconds: Seconds without any device after which it is said what may be the reason; agents that are started
+            together with the coordinator have reported by then.
         unanswered_seconds: Seconds after which it is said that a device does not answer what it is told to hold; most
             build their model in less.
         class_settle_seconds: Seconds from the report that makes enough devices until class numbers are given: others
@@ -97,6 +99,7 @@ class CoordinatorLimits:
     answer_seconds: float = 5.0
     # The fleet
     search_seconds: float = 15.0
+    alone_seconds: float = 60.0
     unanswered_seconds: float = 120.0
     class_settle_seconds: float = 2.0
     message_burst: int = 30

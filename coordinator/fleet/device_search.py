@@ -1,4 +1,4 @@
-"""Searches for devices when the coordinator hears none, since a broker may give their topics other names.
+"""Searches for devices when the coordinator hears none: logs one line, and looks under other names of their topics.
 
 ``device_agent.protocol.coordinator_search`` is the other side of it.
 """
@@ -27,6 +27,7 @@ class DeviceSearch:
         self._topics = topics
         self._transport = transport
         self._due: float | None = now + LIMITS.search_seconds
+        self._told_at: float | None = now + LIMITS.alone_seconds
         self._filters = topics.prefixed_filters(topics.of("device", "+"))
         self._looking = False
         self._reported = 0
@@ -44,13 +45,20 @@ class DeviceSearch:
             self._due, self._looking = None, True
             for topic in self._filters:
                 self._transport.subscribe(topic)
+        elif self._told_at is not None and now >= self._told_at:
+            self._told_at = None
+            log.warning(
+                'no device of fleet "%s" has been heard of at this broker: are agents started, and is the name theirs? '
+                "Waiting for them; fedlp doctor broker tells whether messages pass",
+                self._topics.fleet,
+            )
 
     def end(self) -> None:
         """Ends the search: devices are online, or the connection ended, perhaps because of what was subscribed to."""
         if self._looking:
             for topic in self._filters:
                 self._transport.unsubscribe(topic)
-        self._due, self._looking = None, False
+        self._due, self._told_at, self._looking = None, None, False
 
     def asked(self, topic: str) -> bool:
         """Returns whether a topic filter is one of the search."""

@@ -43,6 +43,23 @@ def test_never_looks_where_a_device_came_first(transport: MemoryTransport) -> No
     assert list(transport.topics) == []
 
 
+def test_says_once_that_nobody_is_heard(transport: MemoryTransport, caplog: pytest.LogCaptureFixture) -> None:
+    search = DeviceSearch(Topics("demo"), transport, now=0.0)
+    for seconds in (20.0, 59.0, 60.0, 61.0, 600.0):
+        search.tick(seconds, alone=True)
+        assert len(caplog.messages) == (seconds >= 60.0)
+    assert caplog.messages[0].startswith(
+        'no device of fleet "demo" has been heard of at this broker: are agents started'
+    )
+
+
+def test_says_nothing_where_a_device_came(transport: MemoryTransport, caplog: pytest.LogCaptureFixture) -> None:
+    search = DeviceSearch(Topics("demo"), transport, now=0.0)
+    for seconds, alone in ((20.0, True), (30.0, False), (90.0, True)):
+        search.tick(seconds, alone=alone)
+    assert caplog.messages == []
+
+
 def test_says_twice_what_the_broker_calls_a_topic(transport: MemoryTransport, caplog: pytest.LogCaptureFixture) -> None:
     search = DeviceSearch(Topics("demo"), transport, now=0.0)
     for topic in ("site/fedlp/demo/device/pi", "site/other", "site/third"):
