@@ -161,7 +161,11 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
         if not finished:
             emit(RunStopped(time=time.time(), round=coordinator.round, reason="signal"))
     if finished:
-        draw_plots(load(directory.summary), directory.path)
+        try:
+            draw_plots(load(directory.summary), directory.path)
+        except StorageError as error:
+            directory.check_present()
+            print_error(f"{error}; the run itself is complete")
         if not quiet:
             with output_may_end():
                 print_report(directory.path)

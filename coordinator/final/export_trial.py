@@ -60,14 +60,12 @@ def try_export(config: FleetConfig, blueprint: Blueprint, directory: RunDirector
     finally:
         worker.stop()
     if isinstance(tried, ExportTried) and tried.refused:
-        refused = [entry.depth for entry in tried.refused]
-        left = [depth for depth in wanted if depth not in refused]
-        others = f" (depths {', '.join(map(str, refused))})" if refused[1:] else ""
+        left = tried.left_of(wanted)
         rest = f", or depths = {left}, which can be exported" if left else ""
         raise SettingError(
             key,
-            f"{tried.refused[0].reason}{others}; a trial before the first round has shown that. Change the model, or "
-            f'set depths = "none" to learn without ONNX files{rest}',
+            f"{tried.reason}; a trial before the first round has shown that. Change the model, or set "
+            f'depths = "none" to learn without ONNX files{rest}',
         )
     log.info("a trial has shown that the model can be exported")
     return ""

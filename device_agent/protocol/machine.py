@@ -553,7 +553,8 @@ class DeviceProtocol:
         assignment, blueprint = self._assignment.assignment, self._assignment.blueprint
         if blueprint is None or assignment is None or assignment.run != task.run:
             # The coordinator takes this device for another life of itself; the status sets that right.
-            return [Log(f"task of round {task.round} without an assignment"), *self._presence.announce()]
+            text = f"the task of round {task.round} came without an assignment, which is asked for"
+            return [Log(text), *self._presence.announce()]
         self._final_model.start_round()
         return self._round_task.assign(task, blueprint, now)
 

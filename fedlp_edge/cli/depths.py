@@ -63,15 +63,10 @@ def build_and_try_export(model: ModelSettings) -> tuple[Blueprint, str]:
             tried = worker.call(job, timeout=_EXPORT_SECONDS)
         except FedLPError as error:
             return blueprint, f"whether the model can be exported was not found out: {error}"
-    refused = tried.refused if isinstance(tried, ExportTried) else ()
-    if not refused:
+    if not isinstance(tried, ExportTried) or not tried.refused:
         return blueprint, ""
-    depths = [entry.depth for entry in refused]
-    left = [depth for depth in blueprint.depths if depth not in depths]
-    named = f"depth{'s' * bool(depths[1:])} {', '.join(map(str, depths))}"
-    which = named if left else "the model"
-    wanted = left or '"none"'
-    return blueprint, f"{which} cannot be exported: {refused[0].reason}; a run needs [export] depths = {wanted}"
+    wanted = tried.left_of(blueprint.depths) or '"none"'
+    return blueprint, f"{tried.reason}; a run needs [export] depths = {wanted}"
 
 
 def _worker(model: ModelSettings) -> WorkerProcess:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedlp_edge.errors import StorageError
 from fedlp_edge.reporting.answer_counts import AnswerCounts, ValueCounts
 from fedlp_edge.reporting.formatting import format_metric, is_share, metric_label
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
@@ -41,6 +42,9 @@ def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
 
     Returns:
         Paths of the written files.
+
+    Raises:
+        StorageError: The disk is full, or the directory was removed.
     """
     if not summary.rounds:
         return ()
@@ -59,7 +63,10 @@ def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
     written = []
     for name, draw in figures.items():
         path = directory / name
-        draw().savefig(path, dpi=DPI)
+        try:
+            draw().savefig(path, dpi=DPI)
+        except OSError as error:
+            raise StorageError(f"the picture {path} was not drawn: {error.strerror}") from None
         written.append(path)
     return tuple(written)
 

@@ -53,7 +53,7 @@ StopReason = Literal["signal", "parent"]
 
 _KILL_ME_FIRST = "900"  # of at most 1000
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """A closed terminal and a lost SSH connection send SIGHUP, which ``nohup`` has ignored."""
 
 
@@ -140,7 +140,7 @@ class StopSignal:
         os.set_blocking(self._writer, False)
         threading.Thread(target=self._watch_pipe, args=(reader,), name="stop-signal", daemon=True).start()
         self._woken_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in _STOPPING:
+        for number in STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, _leave_it_to_the_thread)
         if os.environ.get(STOP_WITH_STDIN) == "1":
@@ -161,7 +161,7 @@ class StopSignal:
     def _watch_pipe(self, reader: int) -> None:
         while numbers := os.read(reader, 64):
             for number in numbers:
-                if number in _STOPPING:
+                if number in STOP_SIGNALS:
                     self._signalled(number)
         os.close(reader)
 
@@ -263,7 +263,7 @@ def block_interrupts() -> Iterator[None]:
 
     The child inherits the signal mask; setting it in the child would come too late, after seconds of imports.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ Model states are files whose keys are ``LayeredModel.state_dict()`` names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -401,6 +402,18 @@ class ExportTried(Result, frozen=True, kw_only=True):
     """This result has the depths that cannot be exported, with the reasons."""
 
     refused: tuple[RefusedModel, ...] = ()
+
+    def left_of(self, wanted: Sequence[int]) -> list[int]:
+        """Returns those of the wanted depths that can be exported."""
+        refused = {entry.depth for entry in self.refused}
+        return [depth for depth in wanted if depth not in refused]
+
+    @property
+    def reason(self) -> str:
+        """Why the first of these depths cannot be exported, which it names, and which others cannot either."""
+        depths = [str(entry.depth) for entry in self.refused]
+        others = f" (depths {', '.join(depths)})" if depths[1:] else ""
+        return f"{self.refused[0].reason}{others}"
 
 
 class CheckExport(Job, frozen=True, kw_only=True):

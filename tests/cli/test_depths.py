@@ -86,7 +86,7 @@ def test_tries_the_export_of_a_model_of_the_users_own() -> None:
     own = ModelSettings(name="tests.cli.test_depths:without_operator", input=(6,), classes=3)
     blueprint, no_export = build_and_try_export(own)
     assert blueprint.full_depth == 2
-    assert no_export.startswith("depth 2 cannot be exported: ")
+    assert no_export.startswith("depth 2 of tests.cli.test_depths:without_operator: ")
     assert no_export.endswith("; a run needs [export] depths = [1]")
     assert "\n" not in no_export
     assert build_and_try_export(ModelSettings(name=NAME, input=(1,), classes=2))[1] == ""

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from fedlp_edge.core.device_scores import DeviceScores
+from fedlp_edge.errors import StorageError
 from fedlp_edge.reporting.answer_counts import AnswerCounts, ValueCounts
 from fedlp_edge.reporting.plots import bytes_figure, confusion_figure, draw_plots, metric_figure, values_figure
 from fedlp_edge.reporting.summary import Summary
@@ -35,6 +36,14 @@ def test_run_without_matplotlib_ends_without_pictures(
     assert caplog.messages == [
         'no pictures of the run are drawn without matplotlib: pip install "fedlp-edge[coordinator]"'
     ]
+
+
+def test_says_in_one_line_that_a_picture_cannot_be_written(tmp_path: Path, summary: Summary) -> None:
+    with pytest.raises(StorageError, match=r"^the picture .*accuracy\.png was not drawn: No such file or directory$"):
+        draw_plots(summary, tmp_path / "removed")
+    (tmp_path / "accuracy.png").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"accuracy\.png was not drawn: No space left on device$"):
+        draw_plots(summary, tmp_path)
 
 
 def test_writes_nothing_before_the_first_round(tmp_path: Path, summary: Summary) -> None:

@@ -42,12 +42,10 @@ from fedlp_edge.simulation.engines.jobs import (
     WorkerSetup,
 )
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
+from fedlp_edge.system.lifecycle import STOP_SIGNALS
 from fedlp_edge.system.processor_info import install_hint, processor_name, torch_version
 
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
-
-_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What people and service managers send."""
 
 
 def death(code: int) -> SimulationWorkerDied:
@@ -58,7 +56,7 @@ def death(code: int) -> SimulationWorkerDied:
     if -code in _CRASHES:
         remedy = f"native code of PyTorch {_torch()} crashed on {processor_name()}: {install_hint()}"
         return SimulationWorkerDied(f"was ended by {name}", remedy, crashed=True)
-    if -code in _STOPS:
+    if -code in STOP_SIGNALS:
         return SimulationWorkerDied(f"was ended by {name}", "somebody stopped it; the same command goes on")
     remedy = f"most likely for memory (PyTorch {_torch()}): use fewer workers, or a smaller model or batch size"
     return SimulationWorkerDied(f"was killed by {name}", remedy)
