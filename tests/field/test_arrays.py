@@ -179,8 +179,22 @@ def test_arrays_under_their_other_usual_names_are_found(load: Save) -> None:
     assert len(load(X=X, Y=Y)) == 20
     keras = {"x_train": X, "y_train": Y, "x_test": X[:3], "y_test": Y[:3]}
     assert (len(load(**keras)), len(load(split="test", **keras))) == (20, 3)
-    with pytest.raises(DataError, match=r"has no arrays x and y for the train split; its arrays are data, target"):
-        load(data=X, target=Y)
+    with pytest.raises(DataError, match=r"has no arrays x and y for the train split; its arrays are pixels, kinds"):
+        load(pixels=X, kinds=Y)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [("images", "labels"), ("data", "target"), ("features", "targets"), ("inputs", "outputs"), ("arr_0", "arr_1")],
+)
+def test_names_of_other_libraries_are_known(load: Save, x: str, y: str) -> None:
+    assert load(**{x: X, y: Y}).y.tolist() == Y.tolist()
+
+
+def test_splits_may_stand_first_in_the_names_of_arrays(load: Save) -> None:
+    given = {"train_images": X, "train_labels": Y, "val_images": X, "test_images": X[:9], "test_labels": Y[:9, None]}
+    assert load("train", **given).y.tolist() == Y.tolist()
+    assert load("test", **given).y.tolist() == Y[:9].tolist()
 
 
 def test_an_archive_that_is_torn_or_lies_is_refused(tmp_path: Path) -> None:
@@ -212,7 +226,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
     def loaded(returned: str, split: str = "train") -> Dataset:
         sys.modules.pop("own_field_data", None)
         (tmp_path / "own_field_data.py").write_text(
-            "import decimal, sys, numpy as np, torch\n"
+            "import collections.abc, decimal, sys, types, numpy as np, torch\n"
+            "from PIL import Image\n"
             "x, y = np.arange(80, dtype='f4').reshape(20, 4), np.arange(20) % 2\n"
             "class Pairs(torch.utils.data.Dataset):\n"
             "    classes = ['off', 'on']\n"
@@ -222,6 +237,13 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
             "class Frame:\n"
             "    def __init__(self, values): self.values = values\n"
             "    def to_numpy(self): return self.values\n"
+            "    columns = ['a']\n"
+            "class Column(collections.abc.Sequence):\n"
+            "    def __init__(self, values): self.values = values\n"
+            "    def __len__(self): return len(self.values)\n"
+            "    def __getitem__(self, i): return self.values[i]\n"
+            "class Hub(Pairs):\n"
+            "    classes, features = None, {'image': 0, 'label': types.SimpleNamespace(names=['off', 'on'])}\n"
             "def fail(error): raise error\n"
             f"def load(split):\n    return {returned}\n"
         )
@@ -244,6 +266,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
         "x.astype(object), y.astype(float)",
         "Frame(x.astype(float)), Frame(y[:, None])",
         "{'x': x, 'y': y}",
+        "{'data': x, 'target': y, 'DESCR': 'flowers'}",
+        "{'train': Pairs(), 'test': None}",
+        "((x, y), (x[:3], y[:3]))",
+        "torch.utils.data.Subset(Pairs(), range(20))",
         "zip(x, y)",
         "((v, int(w)) for v, w in zip(x, y))",
         "[(v, w) for v, w in zip(x, y)]",
@@ -265,6 +291,15 @@ def test_a_torch_dataset_is_read_with_its_names(own: Callable[..., Dataset]) -> 
     data = own("Pairs()")
     assert (data.classes, data.y.tolist()) == (("off", "on"), Y.tolist())
     assert np.array_equal(data.stored().numpy(), X)
+
+
+def test_names_of_the_classes_of_subsets_and_of_hugging_face_are_taken(own: Callable[..., Dataset]) -> None:
+    assert own("torch.utils.data.Subset(Pairs(), range(20))").classes == ("off", "on")
+    assert own("Hub()").classes == ("off", "on")
+
+
+def test_pictures_in_a_column_have_their_channels_first(own: Callable[..., Dataset]) -> None:
+    assert own("Column([Image.new('RGB', (5, 4))] * 20), y").input_shape == (3, 4, 5)
 
 
 def test_names_may_come_by_number_or_the_other_way_round(own: Callable[..., Dataset]) -> None:
@@ -303,9 +338,15 @@ def test_days_are_named_as_they_are_written(own: Callable[..., Dataset]) -> None
         ("x, y, 'off on'", "must be a list of names"),
         ("x, y, {1: 'on', 2: 'off'}", "numbered from 0 without gaps"),
         ("torch.utils.data.DataLoader(Pairs())", "is a DataLoader: return its .dataset"),
+        ("Frame(x)", r"gave a Frame: return \(x, y\), its features and its labels"),
+        (
+            "[{'input_ids': v, 'attention_mask': v, 'labels': 1} for v in x]",
+            "a dict of input_ids, attention_mask, labels",
+        ),
+        ("[(v, 1, 2) for v in x] * 2", "a tuple of 3 for sample 0"),
         ("(v for v in x)", r"gives a ndarray for sample 0, not \(sample, label\)"),
         ("torch.empty(20, 4, device='meta'), y", "failed: "),
-        ("fail(KeyError('sensor'))", r"KeyError: 'sensor' \(own_field_data.py, line 11\)"),
+        ("fail(KeyError('sensor'))", r"KeyError: 'sensor' \(own_field_data.py, line 19\)"),
         ("sys.exit('no camera')", r"ended with sys\.exit\('no camera'\)"),
         ("fail(MemoryError())", "takes more memory than there is"),
         ("fail(RecursionError('deep'))", "RecursionError: deep"),

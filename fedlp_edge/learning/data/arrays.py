@@ -5,7 +5,7 @@ Tensors and tables are recognised by their methods, not by their types, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -20,7 +20,11 @@ AnyArray = npt.NDArray[Any]
 MAX_ONE_BY_ONE = 1_000_000
 """Most samples that are read one by one from an iterable, because an iterable that yields more may never end."""
 
-_LABEL_KEYS = ("label", "labels", "target", "y")
+SAMPLE_KEYS = ("x", "images", "data", "features", "inputs", "arr_0")
+"""Usual names of an array of samples; ``numpy.savez`` calls the first one without a name ``arr_0``."""
+
+LABEL_KEYS = ("y", "labels", "label", "targets", "target", "outputs", "arr_1")
+"""Usual names of an array of labels."""
 
 _BLOCK = 1 << 22  # values that are converted together
 
@@ -66,13 +70,30 @@ def pairs_of(samples: Any, what: str) -> tuple[list[Any], list[Any]]:
     for number, pair in enumerate(_one_by_one(samples)):
         if number == MAX_ONE_BY_ONE:
             raise DataError(f"{what} gives more than {MAX_ONE_BY_ONE:,} samples one by one: return arrays")
-        if isinstance(pair, Mapping) and len(pair) == 2 and (named := [key for key in pair if key in _LABEL_KEYS]):
-            pair = (next(value for key, value in pair.items() if key != named[0]), pair[named[0]])  # noqa: PLW2901
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise DataError(f"{what} gives {_type_name(pair)} for sample {number}, not (sample, label)")
-        x.append(pair[0])
-        y.append(pair[1])
+        sample, label = sample_and_label(pair, what, number)
+        x.append(sample)
+        y.append(label)
     return x, y
+
+
+def sample_and_label(pair: Any, what: str, number: int) -> tuple[Any, Any]:
+    """Takes apart what a data set of the user's gives for one index: a pair, or a mapping of a sample and a label.
+
+    Args:
+        pair: Object of the user's code.
+        what: Name of the data set in messages.
+        number: Index of the sample.
+
+    Raises:
+        DataError: It is neither.
+    """
+    if isinstance(pair, Mapping) and len(pair) == 2:
+        key = next((key for key in pair if key in LABEL_KEYS), None)
+        if key is not None:
+            return next(other for name, other in pair.items() if name != key), pair[key]
+    if isinstance(pair, tuple | list) and len(pair) == 2:
+        return pair[0], pair[1]
+    raise DataError(f"{what} gives {_parts_of(pair)} for sample {number}, not (sample, label)")
 
 
 def check_samples(x: AnyArray, what: str) -> None:
@@ -131,7 +152,8 @@ def _to_numpy(value: Any) -> AnyArray:
     for method in ("to_numpy", "toarray"):  # a table, a sparse matrix
         if hasattr(value, method):
             return np.asarray(getattr(value, method)())
-    if isinstance(value, list | tuple) and value and (hasattr(value[0], "detach") or _is_picture(value[0])):
+    # A column of Hugging Face's datasets is a sequence, and no list.
+    if isinstance(value, Sequence) and len(value) and (hasattr(value[0], "detach") or _is_picture(value[0])):
         return _objects(value)
     try:
         return np.asarray(value)
@@ -188,6 +210,13 @@ def _one_by_one(samples: Any) -> Iterable[Any]:
         return (samples[number] for number in range(len(samples)))
     iterable: Iterable[Any] = samples if hasattr(samples, "__iter__") else [samples]
     return iterable
+
+
+def _parts_of(value: Any) -> str:
+    """Returns a type's name with what a mapping or tuple holds, as a tokenizer gives more than a sample and a label."""
+    if isinstance(value, Mapping):
+        return f"{_type_name(value)} of {', '.join(map(str, value))}"
+    return _type_name(value) + (f" of {len(value)}" if isinstance(value, tuple | list) else "")
 
 
 def _type_name(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import class_listing
-from fedlp_edge.learning.data.arrays import AnyArray, as_array, check_samples, pairs_of
+from fedlp_edge.learning.data.arrays import LABEL_KEYS, SAMPLE_KEYS, AnyArray, as_array, check_samples, pairs_of
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.base import SampleReader
 from fedlp_edge.learning.data.readers.map_dataset import open_map_dataset
@@ -103,8 +103,8 @@ def _starts_with(path: Path, mark: bytes) -> bool:
 
 def _from_archive(archive: Any, path: Path, split: Split, kind: TargetKind | None) -> tuple[UserSamples, bool]:
     files = {name.lower(): name for name in archive.files}
-    x_train, y_train = (next((files[n] for n in (kind, f"{kind}_train") if n in files), None) for kind in "xy")
-    x_test, y_test = files.get("x_test"), files.get("y_test")
+    x_train, y_train = (_named(files, keys, ("", "train")) for keys in (SAMPLE_KEYS, LABEL_KEYS))
+    x_test, y_test = (_named(files, keys, ("test",)) for keys in (SAMPLE_KEYS, LABEL_KEYS))
     if (x_test is None) != (y_test is None):
         have, lacks = ("x_test", "y_test") if y_test is None else ("y_test", "x_test")
         raise DataError(f"{path} has {have} but no {lacks}: save both or neither")
@@ -128,6 +128,16 @@ def _from_archive(archive: Any, path: Path, split: Split, kind: TargetKind | Non
         y, len(x), names, str(path), kind, lambda: [archive[other]] if own_split and other is not None else []
     )
     return (x, found), own_split
+
+
+def _named(files: Mapping[str, str], keys: Collection[str], splits: Collection[str]) -> str | None:
+    """Returns the array of the first usual name that is there, such as ``x_train`` or ``train_images``."""
+    for key in keys:
+        for split in splits:
+            for name in (f"{key}_{split}", f"{split}_{key}") if split else (key,):
+                if name in files:
+                    return files[name]
+    return None
 
 
 def _check_fits_memory(archive: Any, path: Path, name: str) -> None:
@@ -161,9 +171,11 @@ def _called(
         )
     _check_takes_split(function, source)
     with run_foreign_code(source):
-        made = function(split)
+        made = _of_split(function(split), split)
+        if hasattr(made, "columns") and hasattr(made, "to_numpy"):
+            raise DataError(f"{source} gave a {type(made).__name__}: return (x, y), its features and its labels")
         if (opened := open_map_dataset(made, source, bound)) is not None:
-            names = getattr(made, "classes", None)
+            names = _class_names(made)
             return *opened, () if names is None else _names(names, f"{source}: class names")
         x, y, names = _unpacked(made, source, split)
         samples, labels = as_array(x, f"{source}: x"), as_array(y, f"{source}: y")
@@ -184,15 +196,42 @@ def _check_takes_split(function: Any, source: str) -> None:
 
 
 def _unpacked(made: Any, source: str, split: Split) -> tuple[Any, Any, Any]:
-    if isinstance(made, Mapping) and "x" in made and "y" in made:
-        return made["x"], made["y"], made.get("classes")
+    if isinstance(made, Mapping):
+        keys = {str(key): str(key) for key in made}
+        x_key, y_key = (_named(keys, usual, ("",)) for usual in (SAMPLE_KEYS, LABEL_KEYS))
+        if x_key is not None and y_key is not None:
+            return made[x_key], made[y_key], made.get("classes")
     if isinstance(made, tuple | list) and len(made) in (2, 3) and not _is_pair(made[0]):
         return made[0], made[1], made[2] if len(made) == 3 else None
     if made is None or isinstance(made, Mapping | tuple | str | bytes | np.ndarray | int | float):
         what = "nothing (None)" if made is None else f"a {type(made).__name__}"
         raise DataError(f"{source} must return (x, y) or (x, y, class names) for {split!r}, not {what}")
     x, y = pairs_of(made, f"{source}: what it returned for {split!r}")
-    return x, y, getattr(made, "classes", None)
+    return x, y, _class_names(made)
+
+
+def _of_split(made: Any, split: Split) -> Any:
+    """Returns one split of an object with both, as Hugging Face's and Keras' loaders give."""
+    if isinstance(made, Mapping) and split in made:
+        return made[split]
+    both = (
+        isinstance(made, tuple) and len(made) == 2 and all(isinstance(part, tuple) and len(part) == 2 for part in made)
+    )
+    if both and all(np.ndim(labels) for _, labels in made):
+        return made[0 if split == "train" else 1]
+    return made
+
+
+def _class_names(made: Any) -> Any:
+    """Returns the names of the classes that a data set of torchvision or Hugging Face, or a subset of one, knows."""
+    if (names := getattr(made, "classes", None)) is not None:
+        return names
+    features = getattr(made, "features", None)
+    if isinstance(features, Mapping):
+        return next(
+            (value.names for key, value in features.items() if key in LABEL_KEYS and hasattr(value, "names")), None
+        )
+    return _class_names(made.dataset) if hasattr(made, "dataset") else None
 
 
 def _is_pair(value: Any) -> bool:

@@ -86,8 +86,14 @@ _ON_DISK: dict[str, Source] = {
     "npy": "npy",
     "npz": "npz",
 }
-_FOLDERS = ("imagefolder", "audiofolder")
 _KIND_OF_SUFFIX = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".npy": "npy", ".npz": "npz"}
+_FILE_SUFFIXES = (
+    *(".json", ".jsonl", ".xls", ".xlsx", ".mat", ".h5", ".hdf5", ".arrow", ".feather"),
+    *(".pkl", ".pt", ".tar", ".tfrecord", ".txt", ".zip", *_KIND_OF_SUFFIX),
+)
+"""Suffixes of files that people name behind a kind that does not exist, which is then no module with a function."""
+
+_FOLDERS = ("imagefolder", "audiofolder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +363,8 @@ def _parse_source(name: str) -> tuple[Source, str]:
     if kind.lower() in _ON_DISK:
         raise DataError(f"data {name!r}: write {kind.lower()}:{argument}")
     if _CALLABLE.fullmatch(name):
+        if Path(argument).suffix.lower() in _FILE_SUFFIXES:
+            raise DataError(f"data {name!r}: there is no kind {kind!r} for files: use {FORMS}")
         return "callable", name
     if remedy := misnamed(name) or _without_kind(name):
         raise DataError(f"data {name!r}: {remedy}")

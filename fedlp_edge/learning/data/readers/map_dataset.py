@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataAwayError, DataError
-from fedlp_edge.learning.data.arrays import AnyArray, as_array, stored
+from fedlp_edge.learning.data.arrays import AnyArray, as_array, sample_and_label, stored
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, keys_of_names
 from fedlp_edge.learning.foreign_code import run_foreign_code
 
 _LABELS = ("targets", "labels", "y")
-_PAIR_KEYS = ("label", "labels", "target", "y")
 
 
 class MapDatasetReader:
@@ -49,7 +48,10 @@ class MapDatasetReader:
         for row, index in enumerate(indices.tolist()):
             try:
                 with run_foreign_code(self._source):
-                    x = as_array(_pair(self._samples[index], self._source, index)[0], f"{self._source}: sample {index}")
+                    x = as_array(
+                        sample_and_label(self._samples[index], self._source, index)[0],
+                        f"{self._source}: sample {index}",
+                    )
             except DataError as error:
                 if isinstance(error.__cause__, OSError):  # a file that the user's code opens may come back
                     raise DataAwayError(str(error)) from error
@@ -93,7 +95,7 @@ def open_map_dataset(made: Any, source: str, bound: int) -> tuple[MapDatasetRead
         return None
     if not (hasattr(made, "__getitem__") and hasattr(made, "__len__")) or hasattr(made, "detach") or not len(made):
         return None
-    first = as_array(_pair(made[0], source, 0)[0], f"{source}: sample 0")
+    first = as_array(sample_and_label(made[0], source, 0)[0], f"{source}: sample 0")
     reader = MapDatasetReader(made, source, first)
     if len(made) * first.size * reader.dtype.itemsize <= bound:
         return None
@@ -101,15 +103,5 @@ def open_map_dataset(made: Any, source: str, bound: int) -> tuple[MapDatasetRead
         labels = getattr(made, name, None)
         if labels is not None and not callable(labels) and len(labels) == len(made):
             return reader, as_array(labels, f"{source}: {name}")
-    each = [_pair(made[index], source, index)[1] for index in range(len(made))]
+    each = [sample_and_label(made[index], source, index)[1] for index in range(len(made))]
     return reader, as_array(each, f"{source}: y")
-
-
-def _pair(value: Any, source: str, index: int) -> tuple[Any, Any]:
-    if isinstance(value, Mapping) and len(value) == 2:
-        key = next((key for key in value if key in _PAIR_KEYS), None)
-        if key is not None:
-            return next(other for name, other in value.items() if name != key), value[key]
-    if isinstance(value, tuple | list) and len(value) == 2:
-        return value[0], value[1]
-    raise DataError(f"{source} gives {type(value).__name__} for sample {index}, not (sample, label)")
