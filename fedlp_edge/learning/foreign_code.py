@@ -21,6 +21,9 @@ from fedlp_edge.system.directories import working_directory
 
 _MAX_REASON = 300  # characters of a foreign error that a message quotes
 
+_NO_ANSWER = "EOF when reading a line"  # Python's words where input() finds standard input at its end
+_NO_PACKAGE = "attempted relative import with no known parent package"  # and for "from .blocks import Block"
+
 
 @contextlib.contextmanager
 def run_foreign_code(
@@ -154,6 +157,10 @@ def _reason(error: BaseException) -> str:
         return f"it ended with sys.exit({error.code!r})"
     if isinstance(error, MemoryError):
         return "it takes more memory than there is"
+    if isinstance(error, EOFError) and str(error) == _NO_ANSWER:
+        return "it asks a question (input), and nobody is there to answer"
+    if isinstance(error, ImportError) and str(error) == _NO_PACKAGE:
+        return f"{error}: name the package, too, as in package.module:callable, started in the folder above it"
     return f"{type(error).__name__}: {error_line(error)}"
 
 

@@ -25,13 +25,13 @@ from fedlp_edge.worker.jobs import Reply, Request, WorkerOptions
 def main() -> None:
     """Does jobs until standard input ends."""
     options = msgspec.json.decode(sys.argv[1], type=WorkerOptions)
-    replies = _private_stdout()
+    jobs, replies = _private_stdin(), _private_stdout()
     _enter(options.memory_group)
     raise_oom_score()
     sys.path.append(working_directory())  # the owner's own functions; appended last, so that they shadow no module
 
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-    threading.Thread(target=_read_requests, args=(requests,), name="requests", daemon=True).start()
+    threading.Thread(target=_read_requests, args=(jobs, requests), name="requests", daemon=True).start()
 
     from fedlp_edge.worker.job_runner import JobRunner  # noqa: PLC0415  # torch, only now that input is watched
 
@@ -55,6 +55,15 @@ def _enter(group: str | None) -> None:
         print(f"trains without a memory group of its own: {error}", file=sys.stderr, flush=True)
 
 
+def _private_stdin() -> IO[bytes]:
+    """Reserves standard input for jobs; who else reads it, as a user's ``input()`` does, finds it at its end."""
+    jobs = os.fdopen(os.dup(0), "rb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return jobs
+
+
 def _private_stdout() -> IO[bytes]:
     """Reserves standard output for replies; everything else that prints goes to standard error."""
     sys.stdout.flush()
@@ -63,9 +72,9 @@ def _private_stdout() -> IO[bytes]:
     return replies
 
 
-def _read_requests(requests: queue.SimpleQueue[Request]) -> None:
+def _read_requests(jobs: IO[bytes], requests: queue.SimpleQueue[Request]) -> None:
     decoder = msgspec.json.Decoder(Request)
-    for line in sys.stdin.buffer:
+    for line in jobs:
         try:
             requests.put(decoder.decode(line))
         except msgspec.MsgspecError as error:

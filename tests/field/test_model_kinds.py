@@ -47,6 +47,26 @@ def on_a_gpu():
     raise AssertionError("Torch not compiled with CUDA enabled")
 def with_optimizer(): return sigmoid(), torch.optim.SGD(sigmoid().parameters(), 0.1)
 one = sigmoid()
+
+class Sized(nn.Module):
+    def __init__(self, hidden, *, classes): ...
+
+class Coder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.coder, self.decoder = nn.Conv2d(1, 2, 2, 2), nn.ConvTranspose2d(2, 1, 2, 2)
+    def forward(self, x):
+        return self.decoder(self.coder(x).relu())
+
+def coder(): return Coder()
+def coder_blocks(): return [nn.Conv2d(1, 2, 2, 2), nn.ReLU(), nn.ConvTranspose2d(2, 1, 2, 2)]
+def coder_sequence(): return nn.Sequential(*coder_blocks())
+def asks(): return Ends(int(input("classes? ")), nn.Identity())
+def on_a_gpu_later(): return Ends(3, Moves())
+
+class Moves(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("Found no NVIDIA driver on your system.")
 """
 
 
@@ -89,6 +109,11 @@ def test_a_sigmoid_elsewhere_or_of_another_task_is_the_users_own() -> None:
         ("one", "is of type Ends, not a function that makes a model: def make(): return Ends(...)"),
         ("on_a_gpu", "leave out .cuda() and device=: each machine puts the model where it trains"),
         ("with_optimizer", "a block must be an nn.Module, not a SGD"),
+        ("on_a_gpu_later", "leave out .cuda() and device=: each machine puts the model where it trains"),
+        (
+            "Sized",
+            "takes arguments (hidden, classes) that nobody gives it: write a function that knows them, def make()",
+        ),
         ("a_class", "gave the class Ends, not a model: return Ends(...)"),
     ],
 )
@@ -97,3 +122,17 @@ def test_what_is_no_function_of_a_model_is_refused_by_one_line(name: str, reason
         built(name)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "depths"), [("coder", 1), ("coder_blocks", 1), ("coder_sequence", 1)])
+def test_an_autoencoder_that_gives_pictures_gives_rows_of_their_numbers(name: str, depths: int) -> None:
+    settings = ModelSettings(name=f"own_kinds:{name}", input=(1, 8, 8), task="anomaly")
+    model = build_model(settings, seed=4, allow_models=None)
+    assert len(model.depths) == depths
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 64)
+
+
+def test_a_relative_import_names_the_package(tmp_path: Path) -> None:
+    (tmp_path / "own_relative.py").write_text("from .blocks import Block")
+    with pytest.raises(ModelError, match="name the package, too, as in package"):
+        build_model(ModelSettings(name="own_relative:net", input=(4,)), seed=4, allow_models=None)

@@ -7,6 +7,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -258,6 +259,71 @@ class Dice(Cnn):
         return super().forward(x) * (0.5 if random.random() < 2 else 1)
 
 
+class Listed(Cnn):
+    """Holds a layer in a list of Python, of which torch knows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = [nn.Conv2d(1, 1, 3, padding=1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.layers[0](x))
+
+
+class MadeInForward(Cnn):
+    """Makes a layer in each call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.Conv2d(1, 1, 3, padding=1)(x))
+
+
+class DroppedInForward(Cnn):
+    """Makes a dropout in each call, which is always in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.Dropout(0.01)(x))
+
+
+class OfMapping(Cnn):
+    """Takes a batch as Hugging Face gives it."""
+
+    def forward(self, batch: Any) -> Tensor:
+        return super().forward(batch["pixel_values"])
+
+
+class OfObject(Cnn):
+    """Takes a batch as an object."""
+
+    def forward(self, batch: Any) -> Tensor:
+        return super().forward(batch.pixel_values)
+
+
+class OneNumber(nn.Module):
+    """Gives one number a sample, as people do for a regression."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(self.one(x[:, 0]).relu()).squeeze(-1)
+
+
+class Spikes(nn.Module):
+    """Calls all of its layers in each step of a loop, so that no cut separates any two of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, answer = torch.zeros_like(x[:, 0]), torch.zeros(x.shape[0], CLASSES)
+        for step in range(x.shape[1]):
+            state = (0.5 * state + self.one(x[:, step])).relu()
+            answer = answer + self.two(state)
+        return answer
+
+
 def script_part() -> nn.Module:
     model = Cnn()
     model.part = torch.jit.script(nn.ReLU())  # type: ignore[no-untyped-call]
@@ -331,6 +397,8 @@ EXPORTED: dict[str, tuple[Make, tuple[int, ...]]] = {
     "video": (filmed, VIDEO),
     "changes its input": (InPlace, PICTURE),
     "cosine classifier": (lambda: Cnn(out=Cosine(3000.0)), PICTURE),
+    "spikes": (Spikes, SEQUENCE),
+    "behind a normalisation": (lambda: nn.Sequential(nn.BatchNorm2d(1, affine=False), Cnn()), PICTURE),
 }
 
 TRAINED: dict[str, tuple[Make, tuple[int, ...]]] = {
@@ -365,6 +433,12 @@ REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
         "draws random numbers in evaluation, too",
     ),
     "dropout without training": (Dropped, PICTURE, "F.dropout(x, 0.5, self.training)"),
+    "dropout made in a call": (DroppedInForward, PICTURE, "an nn.Dropout is made in __init__"),
+    "layer made in a call": (MadeInForward, PICTURE, "makes a Conv2d with new weights (weight) in each call: make it"),
+    "layers in a list": (Listed, PICTURE, "the forward of Listed uses weights [1, 1, 3, 3] that are not part of the"),
+    "mapping": (OfMapping, PICTURE, "takes a mapping or an object (its forward uses ['pixel_values'])"),
+    "object": (OfObject, PICTURE, "it takes a mapping or an object, and layers pass on a single tensor: wrap it for"),
+    "one number": (OneNumber, SEQUENCE, "leave out the squeeze at its end, so that it gives [2, 1]"),
     "squeezed": (Squeezed, PICTURE, "gives [5] for a single sample, not [1, 5]"),
     "minus the batch's mean": (Centred, PICTURE, "depends on the others in its batch"),
     "scaled by the batch": (Scaled, PICTURE, "depends on the others in its batch"),

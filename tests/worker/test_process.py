@@ -61,6 +61,17 @@ def test_prints_of_user_code_do_not_reach_the_protocol(watched: Watched) -> None
         time.sleep(0.01)
 
 
+def test_a_question_of_user_code_takes_no_job_for_its_answer(watched: Watched) -> None:
+    ids = [watched.process.submit(job) for job in (Measure(data="own_code:asks", seconds=0.0), QUICK)]
+    failed, measured = watched.next_event(), watched.next_event()
+    assert isinstance(failed, WorkerReply)
+    assert isinstance(failed.result, Failed)
+    assert "own_code:asks failed: it asks a question (input), and nobody is there to answer" in failed.result.reason
+    assert isinstance(measured, WorkerReply)
+    assert isinstance(measured.result, DeviceMeasurement)
+    assert [failed.id, measured.id] == ids
+
+
 def test_what_a_folder_holds_besides_is_told(watched: Watched, tmp_path: Path) -> None:
     for number in range(3):
         Image.new("L", (2, 2)).save(tmp_path / f"{number}.png")

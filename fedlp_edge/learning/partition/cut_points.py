@@ -163,7 +163,8 @@ def _why_no_cut(traced: Traced, alive: list[list[torch.fx.Node]], shared: list[s
     if tied:
         return (
             f"{model} uses the same weights at both ends ({Counter(tied).most_common(1)[0][0]}), so no cut separates "
-            "them; untie the weights, or pass a list of blocks in which one block holds both uses"
+            "them; untie the weights, or pass a list of blocks in which one block holds both uses; a list of the model "
+            "alone is learned whole, with one depth"
         )
     if not any(node.meta["learns"] for node in traced.graph.nodes if node.op != "placeholder"):
         return (
@@ -174,7 +175,7 @@ def _why_no_cut(traced: Traced, alive: list[list[torch.fx.Node]], shared: list[s
     longest = [_what(value) for value, _ in crossing.most_common(2)]
     return (
         f"{model} has no place where a single feature is all that is passed on: {' and '.join(longest)} stay in "
-        f"use side by side; {WAY_OUT}, where one block holds both"
+        f"use side by side, which one block must hold; {WAY_OUT}"
     )
 
 

@@ -21,7 +21,7 @@ from fedlp_edge.learning.model.module_copies import copied
 from fedlp_edge.learning.model.tensor_kinds import mark_frozen
 from fedlp_edge.learning.model.wrappers import unwrapped
 from fedlp_edge.learning.partition.naming import layer_names
-from fedlp_edge.learning.partition.stages import Stage, stages_of_blocks, stages_of_graph
+from fedlp_edge.learning.partition.stages import Stage, is_single_layer, stages_of_blocks, stages_of_graph
 from fedlp_edge.learning.partition.tracing import mode
 from fedlp_edge.learning.rng import preserved, seeded
 
@@ -49,7 +49,8 @@ def partition(
 
     The forward pass of a module is recorded on a few samples and cut where a single feature is passed on. The blocks of
     an ``nn.Sequential`` or of a list are not split: each block with parameters starts a layer, and the last of these is
-    the classifier. The result shares the modules of ``model``, which is not changed; the split depends on the model and
+    the classifier. A sequence in which one block has all weights is recorded like any module; a list of one block has
+    one depth. The result shares the modules of ``model``, which is not changed; the split depends on the model and
     the shape of the input alone. A ``DataParallel`` or compiled model is unwrapped first.
 
     Args:
@@ -165,7 +166,10 @@ def _with_first(layer: nn.Module, name: str, conversion: nn.Module) -> nn.Module
 
 def _explicit_blocks(model: object) -> list[tuple[str, nn.Module]] | None:
     if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
-        return _blocks_of(model)
+        blocks = _blocks_of(model)
+        holders = [block for _, block in blocks if any(True for _ in block.parameters())]
+        # What stands before or behind a whole network, as a normalisation does, makes it no sequence of layers.
+        return None if len(holders) == 1 and not is_single_layer(model) else blocks
     if isinstance(model, (list, tuple, nn.ModuleList)):
         wrong = [type(block).__name__ for block in model if not isinstance(block, nn.Module)]
         if wrong:
@@ -222,6 +226,11 @@ def _with_exits(
     *layers, own = stages
     _check_learns(stages, sample)
     features, logits = _run(stages, sample)  # without gradients, so that modules keep nothing of the pass before
+    if logits.dim() == 1 and len(logits) == len(sample):
+        raise PartitionError(
+            f"the model gives one number a sample as [{len(sample)}] for a batch of {len(sample)}: leave out the "
+            f"squeeze at its end, so that it gives [{len(sample)}, 1]"
+        )
     if logits.dim() != 2 or len(logits) != len(sample) or not logits.is_floating_point():
         raise PartitionError(
             f"the model gives {list(logits.shape)} for a batch of {len(sample)}, not logits [batch, classes]; "

@@ -26,6 +26,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.hooks import RemovableHandle
 
 from fedlp_edge.errors import PartitionError
@@ -217,6 +218,7 @@ class _Recorder(MacCounter):
         self._trained = trained
         self._drawn = drawn_elsewhere()
         self._model = model
+        self._modules = frozenset(model.modules())
         self._x = x
         self._whole = whole
         self._autocast = torch.is_autocast_enabled(x.device.type)
@@ -254,6 +256,8 @@ class _Recorder(MacCounter):
             return None
         if self._leaf is not None:  # Inside of such a module, multiply-accumulates are counted and nothing recorded.
             return super().__torch_function__(func, types, args, kwargs)
+        if name == "__getitem__" and isinstance(args[1], str):
+            raise _no_mapping(self._model, f"[{args[1]!r}]")
         if depends_on_values(name, args) and any(self._varies(tensor) for tensor in tensors_in((args, kwargs))):
             raise RecordingError(self._innermost, "its forward decides by the values of tensors")
         self._check_draws()
@@ -288,7 +292,7 @@ class _Recorder(MacCounter):
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        handles: list[RemovableHandle] = []
+        handles: list[RemovableHandle] = [register_module_parameter_registration_hook(self._refuse_new_weights)]
         try:
             for name, module in self._model.named_modules(prefix=ROOT):
                 handles.append(
@@ -299,6 +303,14 @@ class _Recorder(MacCounter):
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _refuse_new_weights(self, owner: nn.Module, name: str, _value: Any) -> None:
+        """Refuses weights that a forward makes: they are others in each call, and nothing trains them."""
+        if self._leaf is None and owner not in self._modules:
+            raise PartitionError(
+                f"the forward of {self._class_of(self._innermost)} makes a {type(owner).__name__} with new weights "
+                f"({name}) in each call: make it once, in __init__"
+            )
 
     def _enter(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         if self._leaf is not None:
@@ -337,6 +349,9 @@ class _Recorder(MacCounter):
                 self._innermost,
                 "its forward draws random numbers of Python or numpy: draw those of torch, in a module of its own",
             )
+
+    def _class_of(self, name: str) -> str:
+        return type(self._model.get_submodule(name.removeprefix(ROOT).removeprefix("."))).__name__
 
     @property
     def _innermost(self) -> str:
@@ -408,6 +423,12 @@ class _Recorder(MacCounter):
         """Creates a node that reads a weight, a buffer or a constant; one per use, so that no cut must pass it on."""
         name = self._state.get(id(tensor))
         if name is None:
+            if tensor.requires_grad and tensor.is_leaf:
+                raise PartitionError(
+                    f"the forward of {self._class_of(self._innermost)} uses weights {list(tensor.shape)} that are not "
+                    "part of the model and would never be trained: make them in __init__, as an nn.Parameter, and hold "
+                    "modules in an nn.ModuleList or nn.ModuleDict, not in a list or dict of Python"
+                )
             if tensor.requires_grad:
                 raise RecordingError(self._innermost, "it passes on a tensor in a way that cannot be followed")
             name = next((known for known, value in self._constants.items() if value is tensor), None)
@@ -419,6 +440,13 @@ class _Recorder(MacCounter):
         if isinstance(tensor, nn.Parameter):
             self._varying.add(node)
         return node
+
+
+def _no_mapping(model: nn.Module, use: str) -> PartitionError:
+    return PartitionError(
+        f"{type(model).__name__} takes a mapping or an object (its forward uses {use}), and layers pass on a single "
+        "tensor; wrap it in a module whose forward takes one tensor"
+    )
 
 
 def _logits(value: Any, model: nn.Module, *, auxiliary: bool) -> Tensor:

@@ -78,14 +78,16 @@ def stages_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tens
         sample: Batch of samples, [B, ...].
         most: Largest number of layers, without the classifier; None for no limit.
 
-    Blocks of which a single one has weights are the classifier, behind a layer that has none.
+    Blocks with a single layer of weights are the classifier, behind a layer that has none, and so is a block that is
+    alone: its user wants it to be learned whole.
 
     Raises:
         PartitionError: No two blocks have parameters of their own, a block does not run on ``sample``, or a block
             returns something other than one tensor.
     """
     macs = _run_blocks(blocks, sample)
-    if is_single_layer(nn.ModuleList(block for _, block in blocks)):
+    modules = nn.ModuleList(block for _, block in blocks)
+    if is_single_layer(modules) or (len(blocks) == 1 and any(True for _ in modules.parameters())):
         whole = nn.Sequential(OrderedDict(blocks))
         whole.training = blocks[0][1].training
         return [input_stage(), Stage(_holders(blocks), whole)]
@@ -99,7 +101,8 @@ def stages_of_blocks(blocks: Sequence[tuple[str, nn.Module]], sample: torch.Tens
         reason = "share their weights" if shared else "have parameters"
         raise PartitionError(
             f"of the {len(blocks)} blocks too few can be told apart: at least two must have parameters of their own, "
-            f"one layer and the classifier (here {len(starts)}; all others {reason if shared else 'have none'})"
+            f"one layer and the classifier (here {len(starts)}; all others {reason if shared else 'have none'}); "
+            "a list of one block that holds them all is learned whole, with one depth"
         )
     starts[0] = 0  # Blocks before the first one with parameters belong to its layer.
     runs = [range(start, stop) for start, stop in pairwise([*starts, len(blocks)])]
@@ -122,7 +125,8 @@ def _holders(blocks: Sequence[tuple[str, nn.Module]]) -> tuple[str, ...]:
 def stages_of_graph(model: nn.Module, sample: torch.Tensor, most: int | None) -> list[Stage]:
     """Makes layers from the forward code of a module, cut so that as few of its submodules as possible are divided.
 
-    A module with a single layer is the classifier, behind a layer that has no weights.
+    A module with a single layer, or with a single separable part that has weights, is the classifier, behind a layer
+    that has no weights.
 
     Args:
         model: Module that takes one tensor; not changed.
@@ -135,17 +139,14 @@ def stages_of_graph(model: nn.Module, sample: torch.Tensor, most: int | None) ->
     if is_basic(model) and is_single_layer(model):
         return [input_stage(), Stage((type(model).__name__.lower(),), model)]
     traced = trace(model, sample)
-    if is_single_layer(model):
+    found = [undivided(traced)] if is_single_layer(model) else segments(traced)
+    heavy = [index for index, segment in enumerate(found) if segment.has_weights]
+    if not heavy:
+        raise PartitionError(f"{type(model).__name__} has no weights, so there is nothing to train")
+    if len(heavy) == 1:
         alone = [input_stage(), _compile([undivided(traced)], traced.holder, model)]
         _check(alone, traced, model)
         return alone
-    found = segments(traced)
-    heavy = [index for index, segment in enumerate(found) if segment.has_weights]
-    if len(heavy) < 2:
-        raise PartitionError(
-            f"{type(model).__name__} has weights in only {len(heavy)} of its {len(found)} separable parts, and at "
-            "least one layer and the classifier are needed; pass its parts as a list of blocks"
-        )
     runs = _choose(found, heavy, most)
     weights = [
         (
@@ -305,8 +306,8 @@ def _check(stages: Sequence[Stage], traced: Traced, model: nn.Module) -> None:
         if _draws_in_evaluation(model, traced.sample):
             raise PartitionError(
                 f"{type(model).__name__} draws random numbers in evaluation, too, so its answers differ from call to "
-                "call: a dropout in a forward needs training=self.training, as in F.dropout(x, 0.5, self.training); "
-                "other draws belong into a submodule that leaves them out in evaluation"
+                "call: a dropout in a forward needs training=self.training, as in F.dropout(x, 0.5, self.training), an "
+                "nn.Dropout is made in __init__; other draws belong into a submodule that leaves them out in evaluation"
             )
         raise PartitionError(
             f"{type(model).__name__} does not compute the same in pieces, because its forward decides by more than "
@@ -315,7 +316,9 @@ def _check(stages: Sequence[Stage], traced: Traced, model: nn.Module) -> None:
 
 
 def _draws_in_evaluation(model: nn.Module, sample: torch.Tensor) -> bool:
-    """Tells whether a model that runs on a sample answers it in two ways in evaluation."""
+    """Tells whether a model that runs on a sample draws numbers for it, or answers it in two ways, in evaluation."""
     with preserved(sample.device), torch.no_grad(), mode(model, training=False):
+        before = torch.get_rng_state()
         one, other = (list(tensors_in(model(sample))) for _ in range(2))
-    return any(not torch.allclose(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))
+        drawn = not torch.equal(before, torch.get_rng_state())
+    return drawn or any(not torch.allclose(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))

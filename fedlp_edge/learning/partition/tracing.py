@@ -36,8 +36,13 @@ from fedlp_edge.learning.rng import preserved
 
 log = logging.getLogger("fedlp.learning")
 
-WAY_OUT = "pass the model as a list of blocks or an nn.Sequential, which are not looked into"
+WAY_OUT = (
+    "pass the model as a list of blocks, which are not looked into; a list of it alone is learned whole, with one depth"
+)
 """Advice in error messages: what a user can do with a model that cannot be split."""
+
+_USED_AS_AN_OBJECT = ("'Tensor' object has no attribute", "must be a mapping, not Tensor")
+"""Python's words where a forward takes its input for something that holds several."""
 
 _BATCH = 2
 """Samples in a recorded batch: batch normalisation in training needs at least two."""
@@ -143,6 +148,8 @@ def cannot_run(what: str, sample: Tensor, error: Exception, way_out: str = "") -
     """
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     shape = "x".join(map(str, sample.shape[1:]))
+    if not way_out and any(words in reason for words in _USED_AS_AN_OBJECT):
+        way_out = "it takes a mapping or an object, and layers pass on a single tensor: wrap it for that"
     if not way_out and (pictures := _channels_first(tuple(sample.shape[1:]))):
         way_out = f"if these are pictures, their channels come first: {'x'.join(map(str, pictures))}"
     return PartitionError(f"{what} does not run on an input of {shape}: {reason}" + (way_out and f"; {way_out}"))

@@ -131,19 +131,26 @@ def _with_outputs(settings: ModelSettings) -> ModelSettings:
 
 def _flattened(model: nn.Module | list[nn.Module], sample: torch.Tensor) -> nn.Module | list[nn.Module]:
     """Returns a model that gives a reconstruction [B, ...] of its input so that it gives [B, outputs]."""
-    if not isinstance(model, nn.Module) or sample.ndim == 2:
+    if sample.ndim == 2:
         return model
-    with torch.no_grad(), mode(model, training=False):
-        reconstruction = model(sample)
+    blocks = model if isinstance(model, list) else [model]
+    reconstruction: Any = sample
+    with torch.no_grad():
+        for block in blocks:
+            with mode(block, training=False):
+                reconstruction = block(reconstruction)
     if not isinstance(reconstruction, torch.Tensor) or reconstruction.shape != sample.shape:
         return model
-    return nn.Sequential(OrderedDict([("autoencoder", model), ("flatten", nn.Flatten())]))
+    if isinstance(model, list):
+        return [*model, nn.Flatten()]
+    named = model.named_children() if type(model) is nn.Sequential else [("autoencoder", model)]
+    return nn.Sequential(OrderedDict([*named, ("flatten", nn.Flatten())]))
 
 
 def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, seed: int) -> LayeredModel:
     """Splits a model into layers, which also runs the model's own code."""
     sample = torch.zeros(1, *settings.input, dtype=torch.int64 if settings.tokens else torch.float32)
-    with run_foreign_code(f"the model {settings.name}", ModelError, passing=is_out_of_memory):
+    with _gpu_explained(), run_foreign_code(f"the model {settings.name}", ModelError, passing=is_out_of_memory):
         _give_sizes(model, sample, seed)
         layered = partition(
             _flattened(model, sample) if settings.task == "anomaly" else model,
@@ -255,7 +262,14 @@ def _users_own(
             f"{source} is of type {kind}, not a function that makes a model: def make(): return {kind}(...)"
         )
     with _gpu_explained(), run_foreign_code(source, ModelError, passing=is_out_of_memory), seeded(seed):
-        takes_classes = "num_classes" in inspect.signature(function).parameters
+        parameters = inspect.signature(function).parameters
+        takes_classes = "num_classes" in parameters
+        given = {"num_classes"} if settings.classes else set()
+        if needed := [key for key, it in parameters.items() if key not in given and _is_required(it)]:
+            raise ModelError(
+                f"{source} takes arguments ({', '.join(needed)}) that nobody gives it: write a function that knows "
+                f"them, def make(): return {name.rpartition(':')[2]}(...)"
+            )
         model = function(num_classes=settings.classes) if takes_classes and settings.classes else function()
     if isinstance(model, nn.Module):
         return model
@@ -266,6 +280,13 @@ def _users_own(
     raise ModelError(f"{name} gave a {type(model).__name__}, not an nn.Module, a list of blocks, or a LayeredModel")
 
 
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
+
+
 @contextlib.contextmanager
 def _gpu_explained() -> Iterator[None]:
     """Says what to leave out where a model moves itself to a GPU that this machine does not have."""
@@ -274,7 +295,7 @@ def _gpu_explained() -> Iterator[None]:
     except ModelError as error:
         if torch.cuda.is_available() or not re.search("CUDA|NVIDIA", str(error)):
             raise
-        raise ModelError(
+        raise type(error)(
             f"{error}; leave out .cuda() and device=: each machine puts the model where it trains"
         ) from None
 

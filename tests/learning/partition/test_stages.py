@@ -66,7 +66,8 @@ def test_too_few_blocks_are_refused() -> None:
         stages_of_blocks([("a", nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))), ("b", nn.ReLU())], X, most=None)
     assert str(caught.value) == (
         "of the 2 blocks too few can be told apart: at least two must have parameters of their own, "
-        "one layer and the classifier (here 1; all others have none)"
+        "one layer and the classifier (here 1; all others have none); "
+        "a list of one block that holds them all is learned whole, with one depth"
     )
     with pytest.raises(PartitionError, match=r"^block b does not run on an input of 3: "):
         stages_of_blocks([("a", nn.Linear(3, 4)), ("b", nn.Linear(3, 2))], X, most=None)
@@ -92,9 +93,21 @@ class OneProduct(nn.Module):
         return torch.linalg.multi_dot([x, self.one, self.two])
 
 
-def test_model_with_weights_in_one_part_alone_is_refused() -> None:
-    with pytest.raises(PartitionError, match="has weights in only 1 of its"):
-        stages_of_graph(nn.Sequential(nn.Flatten(), OneProduct(), nn.Sigmoid()), X, most=None)
+def test_model_with_weights_in_one_part_alone_is_learned_whole() -> None:
+    model = nn.Sequential(nn.Flatten(), OneProduct(), nn.Sigmoid()).eval()
+    stages = stages_of_graph(model, X, most=None)
+    assert [len(list(stage.module.parameters())) for stage in stages] == [0, 2]
+    assert list(stages[1].module.state_dict()) == ["1.one", "1.two"]
+    assert torch.allclose(through(stages), model(X))
+
+
+def test_a_block_that_is_alone_is_learned_whole() -> None:
+    block = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    stages = stages_of_blocks([("0", block)], X, most=None)
+    assert [stage.holders for stage in stages] == [("input",), ("0",)]
+    assert torch.equal(through(stages), block(X))
+    with pytest.raises(PartitionError, match="others have none"):
+        stages_of_blocks([("0", nn.ReLU())], X, most=None)
 
 
 class Regression(nn.Module):
