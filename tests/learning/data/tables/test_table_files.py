@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import TableOptions
 from fedlp_edge.learning.data.tables.table_files import TableFile, TablePart
-from fedlp_edge.learning.data.tables.table_folders import table_files
 
 TABLE = "time,machine,speed,heat,state\n2,a,1.5,20,ok\n1,a,,21,ok\n3,b,2.5,22,worn\n"
 
@@ -92,42 +89,3 @@ def test_numbers_that_are_dates_in_one_unit_or_none_are_times(tmp_path: Path, ti
 def test_fault_is_named_with_file_and_line(tmp_path: Path, text: str, options: dict[str, object], words: str) -> None:
     with pytest.raises(DataError, match=re.escape(f"{tmp_path / 't.csv'}{words}")):
         whole(opened(tmp_path / "t.csv", text, **options), "x" if "x" in text else "heat")
-
-
-def test_tables_of_a_directory_come_in_the_order_of_their_names(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    for name in ("b.csv", "a.tsv", "deep/c.txt", ".hidden.csv", "notes.md", "d.parquet"):
-        (tmp_path / name).write_text("")
-    assert table_files(tmp_path, "csv") == [tmp_path / "a.tsv", tmp_path / "b.csv"]
-    assert table_files(tmp_path / "deep", "csv") == [tmp_path / "deep" / "c.txt"]
-    assert table_files(tmp_path, "parquet") == [tmp_path / "d.parquet"]
-    assert table_files(tmp_path / "b.csv", "csv") == [tmp_path / "b.csv"]
-    with pytest.raises(DataError, match=r"holds no table: it needs files that end in \.parquet, \.pq$"):
-        table_files(tmp_path / "deep", "parquet")
-
-
-def test_linked_folders_count_and_those_of_systems_do_not(tmp_path: Path) -> None:
-    disk, root = tmp_path / "disk", tmp_path / "root"
-    for folder in (disk, root / "$RECYCLE.BIN", root / ".git"):
-        folder.mkdir(parents=True)
-        (folder / "a.csv").write_text("a\n1\n")
-    (root / "today").symlink_to(disk)
-    assert table_files(root, "csv") == [root / "today" / "a.csv"]
-
-
-def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.csv").write_text("a\n1\n")
-    for name in ("closed", "lost+found"):
-        (tmp_path / name).mkdir()
-    scan = os.scandir
-
-    def scandir(path: str) -> object:
-        if path != str(tmp_path):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(DataError, match=r"cannot read .*/closed: Permission denied$"):
-        table_files(tmp_path, "csv")
-    (tmp_path / "closed").rmdir()
-    assert table_files(tmp_path, "csv") == [tmp_path / "a.csv"]

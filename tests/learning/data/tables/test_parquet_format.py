@@ -1,0 +1,27 @@
+"""Columns and rows of Parquet files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.tables.parquet_format import nested_columns, parquet_columns, parquet_frames
+
+
+def test_columns_are_numbers_nested_or_text_and_rows_come_in_parts(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pa.parquet.write_table(pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"], "c": [[1], [2], [3]]}), path)
+    assert parquet_columns(path) == (("a", "b", "c"), {"a"})
+    assert nested_columns(path) == {"c"}
+    assert [frame["a"].tolist() for frame in parquet_frames(path, ["a"], 2)] == [[1, 2], [3]]
+
+
+def test_what_is_no_parquet_file_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"is no Parquet file, or it is cut short; for a CSV file write csv:FILE"):
+        parquet_columns(path)
