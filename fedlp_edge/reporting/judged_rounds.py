@@ -85,7 +85,10 @@ class JudgedRounds:
 
     def ends_with(self, summary: RoundSummary) -> bool:
         """Returns whether no round is left to do once this one is committed."""
-        trial = copy.deepcopy(self)
+        trial = copy.copy(self)
+        # Figures of the rounds before do not count here, and copying them would take longer with every round.
+        trial._accuracy, trial._metrics = {}, {}
+        trial._trained, trial._history = set(self._trained), self._history.copy()
         trial.add(summary)
         return trial.over
 
@@ -121,8 +124,8 @@ class JudgedRounds:
 
     @property
     def kept_rounds(self) -> frozenset[int]:
-        """Rounds whose checkpoints must stay."""
-        best = self.best()
+        """Rounds whose checkpoints stay however old they are: the best one may be wanted when the run is over."""
+        best = self._history.best()
         return frozenset([best.round]) if best else frozenset()
 
     def _measured(self, summary: RoundSummary) -> MeasuredRound | None:

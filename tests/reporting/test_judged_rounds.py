@@ -65,7 +65,7 @@ def test_final_model_is_that_of_the_last_round_unless_the_best_is_wanted() -> No
     assert final(JudgedRounds(judging("last"), summaries)) == FinalModel(
         accuracy={1: 0.7, 2: 0.1}, model_digest="digest 3", round=3
     )
-    assert JudgedRounds(judging("last"), summaries).kept_rounds == frozenset()
+    assert JudgedRounds(judging("last"), summaries).kept_rounds == {2}
     assert final(JudgedRounds(judging(), summaries)) == FinalModel(
         accuracy={1: 0.8, 2: 0.1}, model_digest="digest 2", round=2, metric="accuracy", value=0.8
     )
@@ -92,8 +92,13 @@ def test_run_is_over_after_its_last_round_or_when_it_has_learned_enough() -> Non
 
 def test_looking_ahead_changes_nothing() -> None:
     judged = JudgedRounds(judging(rounds=9, patience=2), rounds(0.8, 0.7))
+    assert not judged.ends_with(rounds(0.8, 0.7, 0.9)[2])
     assert judged.ends_with(rounds(0.8, 0.7, 0.6)[2])
     assert not judged.over
+    assert judged.best() == (1, 0.8)
+    assert final(judged) == FinalModel(
+        accuracy={1: 0.8, 2: 0.1}, model_digest="digest 1", round=1, metric="accuracy", value=0.8
+    )
 
 
 def by_answer(answer: AnswerMode, exits: tuple[float, ...], means: tuple[float, ...]) -> list[RoundSummary]:

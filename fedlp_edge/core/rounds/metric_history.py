@@ -6,6 +6,7 @@ and the same end of the run in its journal.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -45,6 +46,12 @@ class MetricHistory:
         self._since = 0
         self.metric = metric
         self.better: Better = settings.better if settings.better != "auto" else BETTER.get(metric, "lower")
+
+    def copy(self) -> MetricHistory:
+        """Returns a history of the same values, to which others may be added."""
+        other = copy.copy(self)
+        other._values = list(self._values)
+        return other
 
     def add(self, measured: MeasuredRound) -> None:
         """Takes the value of a later round than all before it; a value that is no number is never better."""

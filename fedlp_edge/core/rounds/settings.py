@@ -30,7 +30,8 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         quorum: Share of the cohort, unfit devices left out, whose updates make a round count.
         rejoin_seconds: Seconds to wait after a restart of the coordinator for the devices that were there; how long a
             round waits for a device whose agent was ended; also, how long to go on when nobody who is there is fit.
-        keep_checkpoints: Number of latest checkpoints that stay on disk; 0 keeps all.
+        keep_checkpoints: Number of latest checkpoints that stay on disk, beside that of the best measured round; 0
+            keeps all.
         buffer_size: Updates that make a version, in buffered mode.
         staleness_exponent: Exponent of the staleness weight: in buffered mode an update that started ``s`` versions ago
             weighs ``(1 + s)^-exponent``.
@@ -44,7 +45,7 @@ class RoundSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_seconds: Positive = 300.0
     quorum: Share = 0.5
     rejoin_seconds: NotNegative = 20.0
-    keep_checkpoints: int = 0
+    keep_checkpoints: int = 5
     mode: Literal["synchronous", "buffered"] = "synchronous"
     buffer_size: Count = 10
     staleness_exponent: NotNegative = 0.5
