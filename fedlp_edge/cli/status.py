@@ -12,6 +12,7 @@ from fedlp_edge.reporting.log import FILE_NAME, read_events
 from fedlp_edge.reporting.progress import RunProgress
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
+from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.path_hints import newest_run, run_hint, shown_path
 
 _RUNS = Path("runs")
@@ -50,5 +51,7 @@ def run_status(run: Path) -> int:
             console.print()
             print_unwrapped(console, serving)
         return 0
+    if not progress.is_over and not RunDirectory(run).is_locked:
+        progress.end_without_a_word()
     print_unwrapped(console, picture(progress, time.time(), console.height, str(run)))
     return 0

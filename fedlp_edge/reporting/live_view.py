@@ -185,8 +185,7 @@ def _title(progress: RunProgress) -> Text:
 
 
 def _rounds(progress: RunProgress, now: float) -> RenderableType:
-    over = progress.phase in ("finished", "stopped")
-    elapsed = (progress.latest if over else now) - progress.started if progress.started else 0.0
+    elapsed = (progress.latest if progress.is_over else now) - progress.started if progress.started else 0.0
     traffic = f"{format_bytes(progress.bytes_down)} down, {format_bytes(progress.bytes_up)} up"
     row = Table.grid(padding=(0, 2))
     row.add_row(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import singledispatch
 from typing import Literal
 
@@ -117,6 +118,21 @@ class RunProgress:
         self.started = self.started or event.time
         self.latest = event.time
         _apply(event, self)
+
+    def end_without_a_word(self) -> None:
+        """Takes into account that nobody is at work on the run any more, though its events do not say so."""
+        last = datetime.fromtimestamp(self.latest).astimezone().isoformat(sep=" ", timespec="seconds")
+        where = f"in round {self.round}" if self.round else "before its first round"
+        self.phase = "stopped"
+        self.note = (
+            f"no process of this machine is at work on it: it was killed, or the power went, {where}, after {last}; "
+            "the same command goes on"
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has finished or stopped."""
+        return self.phase in ("finished", "stopped")
 
     @property
     def out(self) -> list[DeviceProgress]:

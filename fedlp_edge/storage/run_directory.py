@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from fedlp_edge.errors import StorageError
-from fedlp_edge.system.locks import lock_file
+from fedlp_edge.system.locks import is_held, lock_file
 
 _LOCK = "lock"
 
@@ -128,6 +128,11 @@ class RunDirectory:
         if lock is None:
             raise StorageError(f"another coordinator is at work in {self.path}; stop it, or name another directory")
         self._lock = lock
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process of this machine is at work in the directory."""
+        return is_held(self.path / _LOCK)
 
     def unlock(self) -> None:
         """Releases the lock."""

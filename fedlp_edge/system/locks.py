@@ -41,3 +41,18 @@ def lock_file(path: Path, patience_seconds: float = 0.0) -> BinaryIO | None:
             raise
         else:
             return file
+
+
+def is_held(path: Path) -> bool:
+    """Returns whether a process of this machine holds a lock file; False if the file is missing or may not be read."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False

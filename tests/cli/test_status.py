@@ -11,7 +11,8 @@ import pytest
 from fedlp_edge.cli.status import newest_run_here, run_status
 from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.errors import StorageError
-from fedlp_edge.reporting.events import DeviceServing
+from fedlp_edge.reporting.events import DeviceServing, RoundStarted, RunStarted
+from fedlp_edge.storage.run_directory import RunDirectory
 
 
 def test_shows_what_devices_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,6 +24,37 @@ def test_shows_what_devices_answer(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run_status(tmp_path) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["pi", "m.onnx", "1,200", "0", "1.5", "ms", "3.2", "ms", "0.50", "nut", "1,200"] in rows
+
+
+def begin_a_round(directory: Path) -> RunDirectory:
+    started = RunStarted(time=1.0, run="shop-1", fleet="shop", model="cnn", depths=2, parameters=10, rounds=9)
+    opened = RoundStarted(time=61.0, round=3, devices=("pi",), deadline_seconds=300.0)
+    with (directory / "events.jsonl").open("wb") as file:
+        file.writelines(msgspec.json.encode(event) + b"\n" for event in (started, opened))
+    return RunDirectory(directory)
+
+
+def test_a_run_that_was_killed_does_not_look_as_if_it_went_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin_a_round(tmp_path)
+    assert run_status(tmp_path) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1:00" in shown
+    assert (
+        "no process of this machine is at work on it: it was killed, or the power went, in round 3, after 1970" in shown
+    )
+    assert "the same command goes on" in shown
+
+
+def test_a_run_at_which_a_coordinator_is_at_work_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = begin_a_round(tmp_path)
+    run.lock()
+    assert run_status(tmp_path) == 0
+    run.unlock()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "round 3, at most 5:00" in shown
+    assert "killed" not in shown
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:

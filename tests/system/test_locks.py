@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.system.locks import lock_file
+from fedlp_edge.system.locks import is_held, lock_file
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -37,3 +37,14 @@ def test_follows_no_link(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="lock"):
         lock_file(tmp_path / "lock")
     assert (tmp_path / "precious").read_text() == "keep me"
+
+
+def test_tells_whether_somebody_holds_a_lock_without_taking_it(tmp_path: Path) -> None:
+    assert not is_held(tmp_path / "lock")
+    assert not (tmp_path / "lock").exists()
+    file = lock_file(tmp_path / "lock")
+    assert file is not None
+    assert is_held(tmp_path / "lock")
+    file.close()
+    assert not is_held(tmp_path / "lock")
+    assert lock_file(tmp_path / "lock") is not None
