@@ -21,7 +21,7 @@ def _samples():
     return np.zeros((20, 1, 8, 8), np.uint8), np.arange(20) % 10
 
 def asks(split):
-    return _samples() if input("Do you wish to run the custom code? [y/N] ") == "y" else None
+    return _samples() if input() == "y" else None
 
 def killed(split):
     os.kill(os.getpid(), signal.SIGKILL)
