@@ -57,6 +57,19 @@ evaluate = "digits"
 """
 
 
+def pipe_ends(pid: int, mode: int) -> set[str]:
+    """The pipes that a process has open for reading or for writing; none if it has ended."""
+    found = set()
+    with contextlib.suppress(OSError):  # the process has ended
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # it has been closed
+                pipe, information = str(path.readlink()), Path(f"/proc/{pid}/fdinfo/{path.name}").read_text()
+                flags = int(information.split("flags:")[1].split()[0], 8)
+                if pipe.startswith("pipe:") and flags & os.O_ACCMODE == mode:
+                    found.add(pipe)
+    return found
+
+
 class Fleet:
     """Starts and ends processes; a context manager that leaves none behind.
 
@@ -148,15 +161,10 @@ class Fleet:
     @staticmethod
     def _worker(agent: int) -> psutil.Process:
         """The process that reads an agent's jobs: its child, or the one that the torch server has forked for it."""
-        pipes = set()
-        for path in Path(f"/proc/{agent}/fd").iterdir():
-            with contextlib.suppress(OSError):  # it has been closed
-                pipes.add(path.readlink())
+        written = pipe_ends(agent, os.O_WRONLY)
         for process in psutil.process_iter():
-            with contextlib.suppress(OSError):  # it has ended
-                read = Path(f"/proc/{process.pid}/fd/0").readlink()
-                if process.pid != agent and read in pipes and str(read).startswith("pipe:"):
-                    return process
+            if process.pid not in (agent, os.getpid()) and written & pipe_ends(process.pid, os.O_RDONLY):
+                return process
         raise AssertionError(f"nobody reads the jobs of process {agent}")
 
     def stop(self, name: str) -> int:
