@@ -19,8 +19,6 @@ class CoordinatorLimits:
             take.
         return_seconds: Seconds for devices to report to a coordinator that was started again after the last round; who
             does is waited for.
-        summary_time_share: Share of the time that writing the summary of all rounds may take during a run. After 500
-            rounds of 1,000 devices it has 170 MB.
         echo_seconds: Seconds for the question who is the coordinator to come back, behind what the broker has kept;
             some brokers' rules let nobody hear it.
         answer_seconds: Seconds for a coordinator that announced itself to answer that question.
@@ -94,7 +92,6 @@ class CoordinatorLimits:
     build_seconds: float = 600.0
     trial_export_seconds: float = 600.0
     return_seconds: float = 20.0
-    summary_time_share: float = 0.01
     echo_seconds: float = 2.0
     answer_seconds: float = 5.0
     # The fleet

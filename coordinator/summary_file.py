@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from coordinator.final.final_export import FinalExport
-from coordinator.limits import LIMITS
 from coordinator.rounds.run_history import RunHistory
 from coordinator.run_context import RunContext
 from fedlp_edge.core.rounds.fitness import Fitness
-from fedlp_edge.reporting.summary import Purpose, Summary, Traffic, load_if_there, save_encoded
+from fedlp_edge.reporting.summary import TIME_SHARE, Purpose, Summary, Traffic, load_if_there, save_encoded
 from fedlp_edge.storage.time_share import TimeShare
 
 
@@ -30,7 +29,7 @@ class SummaryFile:
         self._context = context
         self._history = history
         self._fitness = fitness
-        self._time_share = TimeShare(LIMITS.summary_time_share, context.clock)
+        self._time_share = TimeShare(TIME_SHARE, context.clock)
         self._is_behind = False
 
     def update(self) -> None:

@@ -23,6 +23,10 @@ from fedlp_edge.reporting.answer_counts import AnswerCounts
 from fedlp_edge.system.files import write_file
 from fedlp_edge.worker.jobs import ExportedModel, RefusedModel
 
+TIME_SHARE = 0.01
+"""Share of the time that writing the summary of all rounds may take during a run: after 500 rounds of 1,000 devices it
+has 170 MB."""
+
 
 class DeviceRound(msgspec.Struct, frozen=True, kw_only=True):
     """The entry of one device in one round.

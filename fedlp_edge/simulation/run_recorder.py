@@ -17,7 +17,7 @@ from fedlp_edge.reporting import events
 from fedlp_edge.reporting.answer_counts import AnswerCounts, answer_counts
 from fedlp_edge.reporting.judged_rounds import JudgedRounds
 from fedlp_edge.reporting.round_accounting import Delivery, Lack, coverage, device_round
-from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, save
+from fedlp_edge.reporting.summary import TIME_SHARE, FinalModel, RoundSummary, Summary, save
 from fedlp_edge.simulation import scores
 from fedlp_edge.simulation.engines.jobs import DeviceTrained, MetricsComputed, PartEvaluated, PersonalHeadEvaluated
 from fedlp_edge.simulation.experiment import Experiment
@@ -29,10 +29,6 @@ from fedlp_edge.simulation.simulated_data import DataAssignment
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.storage.time_share import TimeShare
-
-SUMMARY_TIME_SHARE = 0.01
-"""Share of the time that writing ``summary.json`` may take during a run; otherwise a run of many short rounds would
-mostly write this file."""
 
 
 @dataclass
@@ -81,7 +77,7 @@ class RunRecorder:
         self._directory = directory
         self._journal = journal
         self._emit = emit
-        self._time_share = TimeShare(SUMMARY_TIME_SHARE, time.monotonic)
+        self._time_share = TimeShare(TIME_SHARE, time.monotonic)
         self._start_weights: StartWeightsReport | None = None
         self._places: tuple[int, dict[str, CohortMember]] = (0, {})
         self.summaries = [msgspec.json.decode(row, type=RoundSummary) for row in journal.summaries()]

@@ -28,6 +28,7 @@ FLOAT32 = "F32"
 FLOAT16 = "F16"
 INT8 = "I8"
 UINT8 = "U8"
+# In the order in which the safetensors library lays tensors out, whose bytes this code must give.
 _NUMPY: dict[str, np.dtype[Any]] = {
     FLOAT32: np.dtype("<f4"),
     FLOAT16: np.dtype("<f2"),
@@ -37,9 +38,7 @@ _NUMPY: dict[str, np.dtype[Any]] = {
 WIDTH = {name: dtype.itemsize for name, dtype in _NUMPY.items()}
 """Bytes of one element, by safetensors type."""
 
-_ORDER = (FLOAT32, FLOAT16, INT8, UINT8)
-"""Types in the order in which the safetensors library lays tensors out, whose bytes this code must give."""
-
+_ORDER = list(_NUMPY)
 _TYPE_OF = {dtype: name for name, dtype in _NUMPY.items()}
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
