@@ -1,4 +1,4 @@
-"""Implements asynchronous runs as a state machine: every K updates make a version of the model (FedBuff).
+"""Implements the rules of asynchronous runs: every K updates make a version of the model (FedBuff).
 
 FedBuff is Nguyen et al., arXiv 2106.06639. A round is a version here: the open round collects the updates that the next
 version is made of. A device that has delivered gets a task of the open round at once; its update may count some rounds
@@ -8,32 +8,22 @@ later, with a weight that falls with its staleness. docs/adr/0010-asynchronous-r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
-from fedlp_edge.core.rounds.cohort import Assign, Cohort, as_drawn
+from fedlp_edge.core.rounds.cohort import Assign, Cohort
+from fedlp_edge.core.rounds.current_round import CurrentRound
 from fedlp_edge.core.rounds.events import (
     AddPlaces,
     CloseRound,
     CohortMember,
-    DeviceReady,
-    DeviceUnable,
     Effect,
-    Event,
     ExtendRound,
-    FinishRun,
-    ModelOutdated,
     OpenRound,
     Phase,
-    RoundCommitted,
     SendTask,
-    UpdateArrived,
-    UpdateMissed,
-    move,
 )
-from fedlp_edge.core.rounds.fitness import SILENT, DeviceFault, Fitness
 from fedlp_edge.core.rounds.ready_devices import ReadyDevices
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.rounds.staleness import FRESH
@@ -74,75 +64,51 @@ class _Buffer:
 
 
 class BufferedRounds:
-    """The round machine of an asynchronous run, from round ``next_round`` on.
+    """The mode in which rounds overlap; see ``RoundMode`` for what the methods do.
 
     Args:
         settings: Sizes and times of rounds.
-        seed: Seed of the run.
-        next_round: 1, or the first uncommitted round after a restart.
-        expected: Ids of devices that were ready before a restart; a round waits ``rejoin_seconds`` for them.
-        now: Present time in seconds, on any monotonic clock.
-        fitness: Fitness of devices that failed before a restart, by id.
+        current: Round that the run is in.
+        ready_devices: Devices that are online.
         assign: Function that gives a place the rates of its units.
-
-    Attributes:
-        phase: Phase of the run.
-        cohort: Places of the open round; of the round before if none is open.
     """
 
     def __init__(
-        self,
-        settings: RoundSettings,
-        seed: int,
-        *,
-        now: float,
-        next_round: int = 1,
-        expected: frozenset[str] = frozenset(),
-        fitness: Mapping[str, Fitness] | None = None,
-        assign: Assign = as_drawn,
+        self, settings: RoundSettings, current: CurrentRound, ready_devices: ReadyDevices, assign: Assign
     ) -> None:
         self._settings = settings
-        self._round = next_round
-        self._ready_devices = ReadyDevices(settings, seed, expected, now, fitness)
-        self._tasks: dict[str, _Task] = {}
-        self._early: dict[str, CohortMember] = {}
-        self._buffer: _Buffer | None = None
+        self._current = current
+        self._ready_devices = ready_devices
         self._assign = assign
-        self.cohort = Cohort(next_round)
-        self.phase = Phase.WAITING if next_round <= settings.count else Phase.FINISHED
+        self._tasks: dict[str, _Task] = {}
+        self._early: dict[str, CohortMember] = {}  # places whose updates count in the next round
+        self._buffer = _Buffer(-math.inf, 0, {})  # none before the first; between two, the one before
 
-    @property
-    def round(self) -> int:
-        """Number of the open round, or of the next one if none is open."""
-        return self._round
+    def open(self, candidates: set[str], now: float) -> OpenRound:
+        """Opens the round with the updates that came early, the tasks that go on, and new ones for candidates."""
+        buffer = self._buffer = _Buffer(now + self._settings.deadline_seconds, 1, self._early)
+        self._early = {}
+        self._give_up_overdue(now)
+        for device, task in list(self._tasks.items()):
+            if self._current.number - task.place.round > self._settings.max_staleness:
+                self._give_up(device)
+        buffer.invited = buffer.arrived.keys() | self._tasks.keys()
+        if not self._full():
+            self._fill(now, candidates)
+        # Twice the largest sum, so that devices that join later rarely change the scale of the fixed-point sum.
+        buffer.capacity = 2 * self._weight()
+        return OpenRound(self._current.number, Cohort(self._current.number, self._places()).places, buffer.capacity)
 
     def resume(
-        self,
-        opened: OpenRound,
-        arrived: frozenset[str],
-        now: float,
-        *,
-        missed: frozenset[str] = frozenset(),
-        early: frozenset[str] = frozenset(),
-        cohort: Cohort | None = None,
+        self, opened: OpenRound, arrived: frozenset[str], now: float, missed: frozenset[str], early: frozenset[str]
     ) -> None:
-        """Resumes the state that the coordinator had when it ended, with new deadlines.
-
-        Args:
-            opened: Round that was open, or the last committed one if none was, with all places whose updates arrived
-                or are awaited. A device may have one of each.
-            arrived: Ids of devices whose update for this round is on disk.
-            now: Present time in seconds.
-            missed: Ids of devices that will not do their task of this round.
-            early: Ids of devices whose update for the round after this one is on disk.
-            cohort: Cohort object with the places of ``opened``; None to make one.
+        """Takes up the tasks and the updates of the round that was open, or of the one before.
 
         Raises:
             ValueError: ``opened`` is neither the next round nor the one before it.
         """
-        if opened.round not in (self._round - 1, self._round):
-            raise ValueError(f"round {opened.round} cannot be resumed when round {self._round} is next")
-        self.cohort = cohort or Cohort(opened.round, opened.cohort)
+        if opened.round not in (self._current.number - 1, self._current.number):
+            raise ValueError(f"round {opened.round} cannot be resumed when round {self._current.number} is next")
         deadline = now + self._settings.deadline_seconds
         counted: dict[str, CohortMember] = {}
         for place in sorted(opened.cohort, key=lambda place: place.round):
@@ -153,8 +119,7 @@ class BufferedRounds:
                 self._early[place.device] = place
             elif place.device not in missed:
                 self._tasks[place.device] = _Task(place, deadline)
-        if opened.round == self._round:
-            self.phase = move(self.phase, Phase.COLLECTING)
+        if opened.round == self._current.number:
             invited = {place.device for place in opened.cohort}
             self._buffer = _Buffer(deadline, opened.weight_capacity, counted, invited, set(missed), set(missed))
 
@@ -168,229 +133,162 @@ class BufferedRounds:
 
     def counts_in(self, device: str) -> int:
         """Returns the round in which an update of a device counts if it arrives now; each counts a device once."""
-        closed = self._buffer is not None and (self.phase is Phase.CLOSING or device in self._buffer.arrived)
-        return self._round + closed
+        closing = self._current.phase is Phase.CLOSING
+        counted = self._current.phase is Phase.COLLECTING and device in self._buffer.arrived
+        return self._current.number + (closing or counted)
 
-    def seconds_left(self, now: float) -> float:  # noqa: ARG002  # the machine of synchronous runs needs it
-        """Returns the seconds until the deadline of a task that is given now; 0 if no round is open."""
-        return self._settings.deadline_seconds if self._buffer else 0.0
+    def seconds_left(self, now: float) -> float:  # noqa: ARG002  # the other mode needs it
+        """Returns the seconds that a task has which is given now: each has its own deadline."""
+        return self._settings.deadline_seconds
 
-    def next_wakeup(self) -> float | None:
-        """Returns the time by which ``TimePassed`` must be sent, in seconds; None if the machine waits for events."""
-        if self.phase is Phase.COLLECTING and self._buffer:
-            if self._complete(self._buffer):
-                return -math.inf
-            times = [task.deadline for task in self._tasks.values() if self._replaceable(task)]
-            times += self._ready_devices.end_of_wait(self._tasks)
-            return min([self._buffer.deadline, *times, *([] if self._tasks else self._ready_devices.pauses())])
-        return self._ready_devices.next_wakeup() if self.phase is Phase.WAITING else None
+    def next_wakeup(self) -> float:
+        """Returns the time of the deadline, or of what can be done before it, in seconds."""
+        if self._complete():
+            return -math.inf
+        times = [task.deadline for task in self._tasks.values() if self._replaceable(task)]
+        times += self._ready_devices.end_of_wait(self._tasks)
+        return min([self._buffer.deadline, *times, *([] if self._tasks else self._ready_devices.pauses())])
 
-    def fitness(self, device: str) -> Fitness:
-        """Returns the fitness of a device."""
-        return self._ready_devices.fitness_tracker[device]
+    # What happens to the task of a device
 
-    def handle(self, event: Event, now: float) -> list[Effect]:
-        """Takes one event and returns its effects, in the order in which they must be carried out.
-
-        Args:
-            event: Event that happened.
-            now: Present time in seconds.
-
-        Raises:
-            ValueError: The event would make a transition that no run can make.
-        """
-        effects: list[Effect] = []
-        self._ready_devices.take(event, self._round, now, effects)
-        match event:
-            case DeviceReady(member):
-                self._welcome(member, effects)
-            case DeviceUnable(device):
-                self._miss(device)
-            case UpdateArrived(device):
-                if self._arrive(device):
-                    self._ready_devices.clear_failures(device, effects)
-            case UpdateMissed(device, fault, reason):
-                if self._miss(device) and fault:
-                    self._ready_devices.failed(device, fault, reason, self._round, effects)
-            case ModelOutdated(device):
-                if device in self._tasks and self._tasks[device].place.round < self._round:
-                    self._give_up(device)
-            case RoundCommitted(round, enough):
-                self._commit(round, effects, enough=enough)
-            case _:
-                pass  # only time has passed, or only the ready devices change
-        if self.phase is Phase.WAITING:
-            self._try_open(now, effects)
-        if self.phase is Phase.COLLECTING and self._buffer:
-            self._collect(self._buffer, now, effects)
-        return effects
-
-    # Tasks
-
-    def _welcome(self, member: CohortMember, effects: list[Effect]) -> None:
+    def welcome(self, member: CohortMember, effects: list[Effect]) -> None:
         """Lets a device that became ready continue its task, unless it holds another submodel now."""
         task = self._tasks.get(member.device)
         if task is None:
             return
         if task.place.depth != member.depth:
             self._give_up(member.device)
-        elif task.place.round == self._round and self.phase is Phase.COLLECTING:
-            effects.append(SendTask(self._round, member.device))
+        elif task.place.round == self._current.number and self._current.phase is Phase.COLLECTING:
+            effects.append(SendTask(self._current.number, member.device))
 
-    def _arrive(self, device: str) -> bool:
-        counts_now = self.counts_in(device) == self._round
+    def arrive(self, device: str) -> bool:
+        """Notes that the update of a device has arrived; returns whether it was awaited."""
+        counts_now = self._current.phase is Phase.COLLECTING and device not in self._buffer.arrived
         task = self._tasks.pop(device, None)
-        if task and self._buffer and counts_now:
-            self._buffer.arrived[device] = task.place
-        elif task:
-            self._early[device] = task.place
+        if task:
+            (self._buffer.arrived if counts_now else self._early)[device] = task.place
         return task is not None
 
-    def _miss(self, device: str) -> bool:
+    def miss(self, device: str) -> bool:
         """Notes that the update of a device will not come; returns whether it was awaited."""
         awaited = self._give_up(device)
-        if awaited and self._buffer:
+        if awaited:
             self._buffer.missed.add(device)
         return awaited
 
+    def outdate(self, device: str) -> None:
+        """Gives up the task of a device if newer rounds have replaced the model that it starts from."""
+        if device in self._tasks and self._tasks[device].place.round < self._current.number:
+            self._give_up(device)
+
     def _give_up(self, device: str) -> bool:
         task = self._tasks.pop(device, None)
-        if task and self._buffer:
+        if task:
             self._buffer.lost.add(device)
         return task is not None
 
     def _replaceable(self, task: _Task) -> bool:
         """Returns whether the device of a task is ready and could start from a newer model."""
-        return task.place.round < self._round and task.place.device in self._ready_devices.ready
+        return task.place.round < self._current.number and task.place.device in self._ready_devices.ready
 
     def _give_up_overdue(self, now: float) -> None:
         for device, task in list(self._tasks.items()):
             if now >= task.deadline and self._replaceable(task):
                 self._give_up(device)
 
-    def _fill(self, buffer: _Buffer, now: float, candidates: set[str] | None = None) -> tuple[CohortMember, ...]:
-        """Gives ready devices without a task one of the open round, as long as ``devices_per_round`` allows."""
-        ready = self._ready_devices.ready
-        able = self._ready_devices.fit(self._round) if candidates is None else candidates
-        free = {d for d in able - self._tasks.keys() - buffer.missed if not self._has_done(buffer, d)}
+    def _fill(self, now: float, candidates: set[str]) -> tuple[CohortMember, ...]:
+        """Gives candidates without a task one of the open round, as long as ``devices_per_round`` allows."""
+        buffer, number, ready = self._buffer, self._current.number, self._ready_devices.ready
+        free = {d for d in candidates - self._tasks.keys() - buffer.missed if not self._has_done(d)}
         if self._settings.devices_per_round:
             vacant = self._settings.devices_per_round - len(ready.keys() & self._tasks.keys())
-            free = set(self._ready_devices.draw(free, vacant, self._round)) if vacant > 0 else set()
+            free = set(self._ready_devices.draw(free, vacant, number)) if vacant > 0 else set()
         added = tuple(self._place(device) for device in sorted(free))
         deadline = now + self._settings.deadline_seconds
         self._tasks.update({place.device: _Task(place, deadline) for place in added})
         buffer.invited |= free
-        buffer.capacity = max(buffer.capacity, self._weight(buffer))
+        buffer.capacity = max(buffer.capacity, self._weight())
         return added
 
     def _place(self, device: str) -> CohortMember:
-        return self._assign(self._round, msgspec.structs.replace(self._ready_devices.place(device), round=self._round))
+        number = self._current.number
+        return self._assign(number, msgspec.structs.replace(self._ready_devices.place(device), round=number))
 
-    def _has_done(self, buffer: _Buffer, device: str) -> bool:
+    def _has_done(self, device: str) -> bool:
         """Returns whether a device has already delivered an update that started from the newest model."""
         if device in self._early:
             return True
-        return device in buffer.arrived and buffer.arrived[device].round == self._round
+        arrived = self._buffer.arrived.get(device)
+        return arrived is not None and arrived.round == self._current.number
 
-    # Rounds
+    # The open round
 
-    def _weight(self, buffer: _Buffer) -> int:
+    def collect(self, now: float, effects: list[Effect]) -> bool:
+        """Gives tasks to devices that are free; closes the round, or extends it, when it is time."""
+        buffer = self._buffer
+        if not self._full():
+            self._give_up_overdue(now)
+            if added := self._fill(now, self._ready_devices.fit(self._current.number)):
+                self._take_in(added)
+                effects.append(AddPlaces(self._current.number, added, buffer.capacity))
+        overdue = now >= buffer.deadline
+        if self._complete() or (overdue and len(buffer.arrived) >= self._quorum()):
+            lost = tuple(sorted(buffer.lost - buffer.arrived.keys() - self._tasks.keys()))
+            effects.append(CloseRound(self._current.number, tuple(sorted(buffer.arrived)), lost))
+            return True
+        if overdue or (not self._tasks and self._to_ask_again()):
+            self._extend(now, effects)
+        if not self._tasks:
+            self._ready_devices.end_run_if_none_fit(effects)
+        return False
+
+    def _places(self) -> list[CohortMember]:
+        return [*self._buffer.arrived.values(), *(task.place for task in self._tasks.values())]
+
+    def _weight(self) -> int:
         """Returns the largest summed weight of the updates of the round."""
-        return FRESH * sum(place.weight for place in self._places(buffer))
+        return FRESH * sum(place.weight for place in self._places())
 
-    def _places(self, buffer: _Buffer) -> list[CohortMember]:
-        return [*buffer.arrived.values(), *(task.place for task in self._tasks.values())]
+    def _full(self) -> bool:
+        return len(self._buffer.arrived) >= self._settings.buffer_size
 
-    def _try_open(self, now: float, effects: list[Effect]) -> None:
-        if not self._ready_devices.enough(self._round, effects):
-            return
-        candidates = self._ready_devices.candidates(self._round)
-        deadline = now + self._settings.deadline_seconds
-        self._buffer, self._early = _Buffer(deadline, 1, self._early), {}
-        self._give_up_overdue(now)
-        for device, task in list(self._tasks.items()):
-            if self._round - task.place.round > self._settings.max_staleness:
-                self._give_up(device)
-        self._buffer.invited = self._buffer.arrived.keys() | self._tasks.keys()
-        if not self._full(self._buffer):
-            self._fill(self._buffer, now, candidates)
-        # Twice the largest sum, so that devices that join later rarely change the scale of the fixed-point sum.
-        self._buffer.capacity = 2 * self._weight(self._buffer)
-        self.phase = move(self.phase, Phase.COLLECTING)
-        self.cohort = Cohort(self._round, self._places(self._buffer))
-        effects.append(OpenRound(self._round, self.cohort.places, self._buffer.capacity))
+    def _complete(self) -> bool:
+        """Returns whether the buffer is full, or no update is awaited and the quorum is reached."""
+        awaited = self._tasks.keys() - self._ready_devices.ended()
+        return self._full() or (not awaited and len(self._buffer.arrived) >= self._quorum())
 
-    def _full(self, buffer: _Buffer) -> bool:
-        return len(buffer.arrived) >= self._settings.buffer_size
-
-    def _quorum(self, buffer: _Buffer) -> int:
+    def _quorum(self) -> int:
         """Returns how many updates the round needs to close.
 
         This is a share of the buffer size, or of the number of its devices without unfit ones if that is smaller.
         """
-        counted = [device for device in buffer.invited if not self._hopeless(buffer, device)]
+        counted = [device for device in self._buffer.invited if not self._hopeless(device)]
         return self._settings.quorum_of(min(self._settings.buffer_size, len(counted)))
 
-    def _hopeless(self, buffer: _Buffer, device: str) -> bool:
-        return (
-            device in buffer.missed and device not in buffer.arrived and self._ready_devices.fitness_tracker[device].out
-        )
+    def _hopeless(self, device: str) -> bool:
+        missed = device in self._buffer.missed and device not in self._buffer.arrived
+        return missed and self._ready_devices.fitness_tracker[device].out
 
-    def _complete(self, buffer: _Buffer) -> bool:
-        """Returns whether the buffer is full, or no update is awaited and the quorum is reached."""
-        awaited = self._tasks.keys() - self._ready_devices.ended()
-        return self._full(buffer) or (not awaited and len(buffer.arrived) >= self._quorum(buffer))
+    def _to_ask_again(self) -> set[str]:
+        """Returns the ids of ready devices that missed the round and may try again."""
+        return self._ready_devices.retriable(self._ready_devices.ready.keys() & self._buffer.missed)
 
-    def _collect(self, buffer: _Buffer, now: float, effects: list[Effect]) -> None:
-        if not self._full(buffer):
-            self._give_up_overdue(now)
-            if added := self._fill(buffer, now):
-                self._take_in(buffer, added)
-                effects.append(AddPlaces(self._round, added, buffer.capacity))
-        overdue = now >= buffer.deadline
-        if self._complete(buffer) or (overdue and len(buffer.arrived) >= self._quorum(buffer)):
-            lost = tuple(sorted(buffer.lost - buffer.arrived.keys() - self._tasks.keys()))
-            self.phase = move(self.phase, Phase.CLOSING)
-            effects.append(CloseRound(self._round, tuple(sorted(buffer.arrived)), lost))
-            return
-        if overdue or (
-            not self._tasks and self._ready_devices.retriable(self._ready_devices.ready.keys() & buffer.missed)
-        ):
-            self._extend(buffer, now, effects)
-        if not self._tasks:
-            self._ready_devices.end_run_if_none_fit(effects)
+    def _take_in(self, added: tuple[CohortMember, ...]) -> None:
+        self._current.cohort.add(added, [*self._buffer.arrived.values(), *self._early.values()])
 
-    def _take_in(self, buffer: _Buffer, added: tuple[CohortMember, ...]) -> None:
-        self.cohort.add(added, [*buffer.arrived.values(), *self._early.values()])
-
-    def _extend(self, buffer: _Buffer, now: float, effects: list[Effect]) -> None:
+    def _extend(self, now: float, effects: list[Effect]) -> None:
         """Sets a new deadline, sends tasks of this round again, and gives devices that missed it another task."""
-        quorum, arrived = self._quorum(buffer), len(buffer.arrived)
-        ready = self._ready_devices.ready
-        asked = [device for device, task in self._tasks.items() if task.place.round == self._round]
-        retry = sorted(device for device in asked if device in ready)
+        buffer, number, quorum = self._buffer, self._current.number, self._quorum()
+        asked = [device for device, task in self._tasks.items() if task.place.round == number]
+        retry = sorted(device for device in asked if device in self._ready_devices.ready)
         said: list[Effect] = []
-        for device in retry if now >= buffer.deadline else ():
-            self._ready_devices.failed(device, DeviceFault.LOST, SILENT, self._round, said)
-            if self._ready_devices.fitness_tracker[device].out:
-                self._miss(device)
-        again = self._ready_devices.retriable(self._ready_devices.ready.keys() & buffer.missed)
+        for device in self._ready_devices.fell_silent(retry if now >= buffer.deadline else [], number, said):
+            self.miss(device)
+        again = self._to_ask_again()
         buffer.missed -= again
         buffer.deadline = now + self._settings.deadline_seconds
-        added = self._fill(buffer, now, again | self._ready_devices.fit(self._round))
-        self._take_in(buffer, added)
-        effects.append(ExtendRound(self._round, added, arrived, quorum, buffer.capacity))
-        effects.extend(SendTask(self._round, device) for device in retry if device in self._tasks)
+        added = self._fill(now, again | self._ready_devices.fit(number))
+        self._take_in(added)
+        effects.append(ExtendRound(number, added, len(buffer.arrived), quorum, buffer.capacity))
+        effects.extend(SendTask(number, device) for device in retry if device in self._tasks)
         effects.extend(said)
-
-    def _commit(self, round: int, effects: list[Effect], *, enough: bool) -> None:
-        if self.phase is not Phase.CLOSING or round != self._round:
-            return
-        self._buffer = None
-        self._round += 1
-        if enough or self._round > self._settings.count:
-            self._tasks.clear()
-            self.phase = move(self.phase, Phase.FINISHED)
-            effects.append(FinishRun())
-        else:
-            self.phase = move(self.phase, Phase.WAITING)

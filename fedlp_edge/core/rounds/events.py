@@ -1,6 +1,6 @@
 """Defines the events that a round machine takes, the effects that it returns, and the phases of a run.
 
-Events and effects are plain values, common to both machines (``synchronous`` and ``buffered``). The coordinator and the
+Events and effects are plain values, common to both modes (``synchronous`` and ``buffered``). The coordinator and the
 simulation report events and carry out effects.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median_low
 
 import msgspec
@@ -21,7 +21,7 @@ from fedlp_edge.core.rounds.events import (
     NoDeviceFit,
     TooFewDevices,
 )
-from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness, FitnessTracker
+from fedlp_edge.core.rounds.fitness import SILENT, DeviceFault, Fitness, FitnessTracker
 from fedlp_edge.core.rounds.settings import RoundSettings
 
 MAX_SAMPLES = 10**9
@@ -99,6 +99,12 @@ class ReadyDevices:
     def failed(self, device: str, fault: DeviceFault, reason: str, round: int, effects: list[Effect]) -> None:
         """Notes that a device did not do its task."""
         effects.append(FitnessChanged(device, self.fitness_tracker.failed(device, fault, reason, round, self._now)))
+
+    def fell_silent(self, devices: Sequence[str], round: int, effects: list[Effect]) -> set[str]:
+        """Notes that ready devices delivered nothing by the deadline; returns those of them that get no more tasks."""
+        for device in devices:
+            self.failed(device, DeviceFault.LOST, SILENT, round, effects)
+        return {device for device in devices if self.fitness_tracker[device].out}
 
     def clear_failures(self, device: str, effects: list[Effect]) -> None:
         """Deletes the failures of a device that did its task or changed."""

@@ -2,7 +2,6 @@ import math
 
 import pytest
 
-from fedlp_edge.core.rounds.buffered import BufferedRounds
 from fedlp_edge.core.rounds.events import (
     AddPlaces,
     CloseRound,
@@ -21,27 +20,26 @@ from fedlp_edge.core.rounds.events import (
     UpdateArrived,
     UpdateMissed,
 )
-from fedlp_edge.core.rounds.machine import make_round_machine
+from fedlp_edge.core.rounds.machine import RoundMachine, make_round_machine
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.rounds.synchronous import SynchronousRounds
 
 
 def place(device: str, round: int = 0, *, weight: int = 10, depth: int = 2) -> CohortMember:
     return CohortMember(device, depth, 1.0, weight, weight, round=round)
 
 
-def machine(now: float = 0.0, next_round: int = 1, expected: frozenset[str] = frozenset(), **rounds) -> BufferedRounds:
+def machine(now: float = 0.0, next_round: int = 1, expected: frozenset[str] = frozenset(), **rounds) -> RoundMachine:
     chosen = {"count": 5, "buffer_size": 2, "deadline_seconds": 100.0, "rejoin_seconds": 20.0, **rounds}
-    return BufferedRounds(
+    return make_round_machine(
         RoundSettings(mode="buffered", **chosen), seed=1, now=now, next_round=next_round, expected=expected
     )
 
 
-def ready(run: BufferedRounds, *devices: str, now: float = 0.0):
+def ready(run: RoundMachine, *devices: str, now: float = 0.0):
     return [effect for device in devices for effect in run.handle(DeviceReady(place(device)), now)]
 
 
-def started(devices: str, **rounds) -> BufferedRounds:
+def started(devices: str, **rounds) -> RoundMachine:
     """A run whose round 1 is open with these devices."""
     run = machine(min_devices=len(devices), **rounds)
     ready(run, *devices)
@@ -296,8 +294,3 @@ def test_resume_takes_up_tasks_between_two_rounds():
 def test_resume_refuses_another_round():
     with pytest.raises(ValueError, match="round 3 cannot be resumed when round 1 is next"):
         machine().resume(OpenRound(3, (place("a", 3),), 20), frozenset(), 0.0)
-
-
-def test_machine_is_the_one_of_the_mode():
-    assert isinstance(make_round_machine(RoundSettings(), 1, now=0.0), SynchronousRounds)
-    assert isinstance(make_round_machine(RoundSettings(mode="buffered"), 1, now=0.0), BufferedRounds)

@@ -3,7 +3,6 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlp_edge.core.rounds.buffered import BufferedRounds
 from fedlp_edge.core.rounds.events import (
     AddPlaces,
     CloseRound,
@@ -27,6 +26,7 @@ from fedlp_edge.core.rounds.events import (
     UpdateMissed,
 )
 from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness
+from fedlp_edge.core.rounds.machine import make_round_machine
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.rounds.staleness import weight_in
 
@@ -39,7 +39,7 @@ class Fleet:
     def __init__(self, rules: RoundSettings) -> None:
         self.rules = rules
         self.now = 0.0
-        self.machine = BufferedRounds(rules, seed=1, now=0.0)
+        self.machine = make_round_machine(rules, seed=1, now=0.0)
         self.ready: set[str] = set()
         self.fitness: dict[str, Fitness] = {}
         self.closed = 0
@@ -137,7 +137,7 @@ class Fleet:
         phase, round = self.machine.phase, self.machine.round
         if phase is Phase.FINISHED:
             return
-        self.machine = BufferedRounds(
+        self.machine = make_round_machine(
             self.rules, seed=1, now=self.now, next_round=round, expected=frozenset(self.ready), fitness=self.fitness
         )
         self.ready = set()

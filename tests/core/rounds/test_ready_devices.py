@@ -106,3 +106,16 @@ def test_draws_the_same_cohort_in_every_life() -> None:
     assert drawn == [second.draw("fedcba", 2, round) for round in range(1, 9)]
     assert {len(set(cohort)) for cohort in drawn} == {2}
     assert len(set(drawn)) > 1
+
+
+def test_device_that_falls_silent_too_often_gets_no_more_tasks() -> None:
+    found = devices(member("a"), member("b"))
+    for _ in range(3):
+        found.failed("a", DeviceFault.LOST, "nothing by the deadline", 1, [])
+    effects: list[Effect] = []
+
+    assert found.fell_silent(["b", "a"], 1, effects) == {"a"}
+    assert effects == [
+        FitnessChanged("b", Fitness(1, 0, False, 2, "nothing by the deadline")),
+        FitnessChanged("a", Fitness(4, 0, False, 9, "nothing by the deadline")),
+    ]

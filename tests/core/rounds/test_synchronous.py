@@ -20,23 +20,20 @@ from fedlp_edge.core.rounds.events import (
     UpdateArrived,
     UpdateMissed,
 )
-from fedlp_edge.core.rounds.machine import make_round_machine
+from fedlp_edge.core.rounds.machine import RoundMachine, make_round_machine
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.rounds.synchronous import SynchronousRounds
 
 
 def place(device: str, *, weight: int = 10, depth: int = 2, replacement: bool = False) -> CohortMember:
     return CohortMember(device, depth, 1.0, weight, weight, replacement)
 
 
-def machine(
-    now: float = 0.0, next_round: int = 1, expected: frozenset[str] = frozenset(), **rounds
-) -> SynchronousRounds:
+def machine(now: float = 0.0, next_round: int = 1, expected: frozenset[str] = frozenset(), **rounds) -> RoundMachine:
     settings = RoundSettings(**{"count": 2, "deadline_seconds": 100.0, "rejoin_seconds": 20.0, **rounds})
-    return SynchronousRounds(settings, seed=1, now=now, next_round=next_round, expected=expected)
+    return make_round_machine(settings, seed=1, now=now, next_round=next_round, expected=expected)
 
 
-def ready(run: SynchronousRounds, *devices: str, now: float = 0.0):
+def ready(run: RoundMachine, *devices: str, now: float = 0.0):
     """Effects of these devices getting ready, one after the other."""
     return [effect for device in devices for effect in run.handle(DeviceReady(place(device)), now)]
 

@@ -26,8 +26,8 @@ from fedlp_edge.core.rounds.events import (
     UpdateMissed,
 )
 from fedlp_edge.core.rounds.fitness import DeviceFault, Fitness
+from fedlp_edge.core.rounds.machine import make_round_machine
 from fedlp_edge.core.rounds.settings import RoundSettings
-from fedlp_edge.core.rounds.synchronous import SynchronousRounds
 
 DEVICES = ("a", "b", "c")
 """Few, so that random stories often come to the edge of a quorum."""
@@ -39,7 +39,7 @@ class Fleet:
     def __init__(self, rules: RoundSettings) -> None:
         self.rules = rules
         self.now = 0.0
-        self.machine = SynchronousRounds(rules, seed=1, now=0.0)
+        self.machine = make_round_machine(rules, seed=1, now=0.0)
         self.ready: set[str] = set()
         self.fitness: dict[str, Fitness] = {}
         self.closed: list[int] = []
@@ -116,7 +116,7 @@ class Fleet:
             return
         committed = len(self.closed) - (self.machine.phase is Phase.CLOSING)
         phase = self.machine.phase
-        self.machine = SynchronousRounds(
+        self.machine = make_round_machine(
             self.rules,
             seed=1,
             now=self.now,
