@@ -132,46 +132,30 @@ def small_cnn(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, s
         ModelError: The input is neither an image nor a window, or is too small for two pools.
         PartitionError: The model cannot be split.
     """
+    convolution: type[nn.Module]
+    norm: type[nn.Module]
+    max_pool: type[nn.Module]
     if len(input_shape) == 2:
-        return _small_cnn_of_windows(input_shape, classes, head_mode, seed)
-    channels, height, width = _image("small-cnn", input_shape, pools=2)
+        channels, *size = _window("small-cnn", input_shape)
+        convolution, norm, max_pool = nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d
+    else:
+        channels, *size = _image("small-cnn", input_shape, pools=2)
+        convolution, norm, max_pool = nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d
     widths = (channels, 16, 32, 64, 64, 128)
 
     def stage(number: int, *, pooled: bool) -> nn.Module:
-        modules: list[tuple[str, nn.Module]] = [("pool", nn.MaxPool2d(2))] if pooled else []
+        modules: list[tuple[str, nn.Module]] = [("pool", max_pool(2))] if pooled else []
         given, wanted = widths[number - 1], widths[number]
         modules += [
-            ("conv", nn.Conv2d(given, wanted, kernel_size=3, padding=1, bias=False)),
-            ("bn", nn.BatchNorm2d(wanted)),
+            ("conv", convolution(given, wanted, kernel_size=3, padding=1, bias=False)),
+            ("bn", norm(wanted)),
             ("relu", nn.ReLU()),
         ]
         return _sequence(modules)
 
     with seeded(seed):
         blocks = [(f"stage{number}", stage(number, pooled=number in (2, 4))) for number in range(1, 6)]
-        head = exit_head((widths[-1], height // 4, width // 4), classes, channels_first=True)
-    return partition(_sequence([*blocks, ("head", head)]), torch.zeros(1, *input_shape), head_mode=head_mode, seed=seed)
-
-
-def _small_cnn_of_windows(input_shape: tuple[int, ...], classes: int, head_mode: HeadMode, seed: int) -> LayeredModel:
-    channels, length = input_shape
-    if length < 4:
-        raise ModelError(f"small-cnn halves a window twice and nothing would be left of {_shape(input_shape)}; try mlp")
-    widths = (channels, 16, 32, 64, 64, 128)
-
-    def stage(number: int, *, pooled: bool) -> nn.Module:
-        modules: list[tuple[str, nn.Module]] = [("pool", nn.MaxPool1d(2))] if pooled else []
-        given, wanted = widths[number - 1], widths[number]
-        modules += [
-            ("conv", nn.Conv1d(given, wanted, kernel_size=3, padding=1, bias=False)),
-            ("bn", nn.BatchNorm1d(wanted)),
-            ("relu", nn.ReLU()),
-        ]
-        return _sequence(modules)
-
-    with seeded(seed):
-        blocks = [(f"stage{number}", stage(number, pooled=number in (2, 4))) for number in range(1, 6)]
-        head = exit_head((widths[-1], length // 4), classes, channels_first=True)
+        head = exit_head((widths[-1], *(length // 4 for length in size)), classes, channels_first=True)
     return partition(_sequence([*blocks, ("head", head)]), torch.zeros(1, *input_shape), head_mode=head_mode, seed=seed)
 
 
@@ -216,6 +200,13 @@ def _image(model: str, input_shape: tuple[int, ...], pools: int) -> tuple[int, i
             f"it needs at least {least}x{least}"
         )
     return channels, height, width
+
+
+def _window(model: str, input_shape: tuple[int, ...]) -> tuple[int, int]:
+    channels, length = input_shape
+    if length < 4:
+        raise ModelError(f"{model} halves a window twice and nothing would be left of {_shape(input_shape)}; try mlp")
+    return channels, length
 
 
 def _shape(shape: tuple[int, ...]) -> str:
