@@ -23,8 +23,9 @@ from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
 from coordinator.run_context import RunContext
 from coordinator.run_parts import RunParts
+from coordinator.transfer.refusals import BrokerRefusals
 from fedlp_edge.core.rounds import events as round_events
-from fedlp_edge.errors import BrokerError, PeerError, WorkerError
+from fedlp_edge.errors import PeerError, WorkerError
 from fedlp_edge.reporting import events
 from fedlp_edge.transport.base import (
     Connected,
@@ -35,7 +36,6 @@ from fedlp_edge.transport.base import (
     Transport,
     TransportEvent,
 )
-from fedlp_edge.transport.retry_log import RefusalLog
 from fedlp_edge.wire.chunks import chunk_bytes_for
 from fedlp_edge.wire.messages import (
     PROTOCOL,
@@ -96,7 +96,7 @@ class RunLoop:
         self._device_search = DeviceSearch(self._topics, transport, context.clock())
         self._message_rates = MessageRateLimit(context.clock)
         self._echo_traffic = EchoTraffic(context.messenger.count)
-        self._refusals = RefusalLog("the coordinator's")
+        self._refusals = BrokerRefusals(self._topics, context.clock)
         self._goes_on = False
         self._connected = True
         self._read_message = decoder(FromDevice, LIMITS.control_bytes)
@@ -204,7 +204,8 @@ class RunLoop:
             case Connected() | Disconnected():
                 self._connection_changed(item)
             case Refused():
-                self._refused(item)
+                if not self._device_search.asked(item.topic):
+                    self._refusals.take(item, self._taken)
             case _:
                 pass
 
@@ -226,23 +227,6 @@ class RunLoop:
             self._context.emit(events.BrokerReconnected(time=time.time()))
         # Another one may have come meanwhile; if not, this one says that it is there.
         self._coordinator_topic.ask()
-
-    def _refused(self, refused: Refused) -> None:
-        """Tells what the broker refuses, each topic ever more rarely.
-
-        Raises:
-            BrokerError: It is a topic of the devices, which would not be heard; the coordinator's own need not be.
-        """
-        if refused.token is None:
-            if self._device_search.asked(refused.topic):
-                return
-            if refused.topic != self._topics.coordinator:
-                raise BrokerError(self._refusals.words(refused))
-        # Its place in the window is free again; who misses a chunk that was too long asks for it.
-        elif self._taken(refused.token) and refused.too_long:
-            return
-        if line := self._refusals.line(refused, self._context.clock()):
-            log.warning("%s", line)
 
     def _taken(self, token: int) -> bool:
         """Notes that the broker is done with a message; returns whether it was a chunk."""

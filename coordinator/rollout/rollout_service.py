@@ -28,6 +28,7 @@ from coordinator.topic_claim import TopicClaimedError, claimed_by
 from coordinator.transfer.flow_limits import FlowLimits
 from coordinator.transfer.messenger import ControlMessenger
 from coordinator.transfer.model_server import ModelServer
+from coordinator.transfer.refusals import BrokerRefusals
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.rollout.rollout_events import (
     DeviceAdded,
@@ -44,9 +45,8 @@ from fedlp_edge.core.rollout.rollout_events import (
 )
 from fedlp_edge.core.rollout.rollout_machine import RolloutMachine
 from fedlp_edge.core.rollout.rollout_settings import rollout_groups
-from fedlp_edge.errors import BrokerError, OperatorError, PeerError
+from fedlp_edge.errors import OperatorError, PeerError
 from fedlp_edge.transport.base import BrokerLimits, Connected, Delivered, Disconnected, Received, Refused, Transport
-from fedlp_edge.transport.retry_log import RefusalLog
 from fedlp_edge.transport.windowed_publisher import WindowedPublisher
 from fedlp_edge.wire.chunks import chunk_bytes_for
 from fedlp_edge.wire.digests import digest_of
@@ -146,7 +146,7 @@ class Rollout:
         self._publisher = WindowedPublisher(transport, LIMITS.window_chunks)
         self._server: ModelServer | None = None
         self._rates = MessageRateLimit(clock)
-        self._refusals = RefusalLog("the coordinator's")
+        self._refusals = BrokerRefusals(self._topics, clock)
         self._read_message = decoder(FromDevice, LIMITS.control_bytes)
         self._read_status = decoder(Status, LIMITS.control_bytes)
         self._members: dict[str, _Member] = {}
@@ -310,21 +310,9 @@ class Rollout:
                 if not repeated:
                     log.warning("lost the broker: %s", reason)
             case Refused():
-                self._refused(item)
+                self._refusals.take(item, self._publisher.delivered)
             case _:
                 pass
-
-    def _refused(self, refused: Refused) -> None:
-        """Tells what the broker refuses, each topic ever more rarely.
-
-        Raises:
-            BrokerError: It is a topic of the devices, which would not be heard; the coordinator's own need not be.
-        """
-        if refused.token is None and refused.topic != self._topics.coordinator:
-            raise BrokerError(self._refusals.words(refused))
-        known = refused.token is not None and self._publisher.delivered(refused.token)
-        if not known and (line := self._refusals.line(refused, self._clock())):
-            log.warning("%s", line)
 
     def _receive(self, topic: str, payload: bytes, *, retained: bool) -> None:
         if topic == self._topics.coordinator:

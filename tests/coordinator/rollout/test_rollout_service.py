@@ -9,7 +9,8 @@ import pytest
 from coordinator.inbox import StopRequested
 from coordinator.rollout.rollout_directory import RolloutStatus
 from fedlp_edge.core.model_card import CARD_FILE, MeasuredCost, ModelCard, encode_card
-from fedlp_edge.errors import OperatorError
+from fedlp_edge.errors import BrokerError, OperatorError
+from fedlp_edge.transport.base import Refused
 from fedlp_edge.transport.in_memory import InjectedFault
 from fedlp_edge.wire.messages import Announcement, encode
 from tests.coordinator.rollout.test_release_files import entry
@@ -164,6 +165,16 @@ def test_stopped_process_says_that_it_is_gone_and_goes_on_later(tmp_path: Path) 
     life = fleet.deploy(release)
     assert fleet.until_ended().phase == "done"
     assert life.result is True
+    fleet.end()
+
+
+def test_roll_out_that_may_not_hear_devices_ends_with_the_topic(tmp_path: Path) -> None:
+    fleet = RolledOutFleet(tmp_path)
+    life = fleet.deploy(write_release(tmp_path / "good", b"good"))
+    fleet.pass_time(1.0)
+    life.inbox.put(Refused(f"fedlp/{FLEET}/up/+", "Not authorized"))
+    with pytest.raises(BrokerError, match=r"refuses the subscription to fedlp/rolled/up/\+: Not authorized"):
+        fleet.until_ended()
     fleet.end()
 
 
