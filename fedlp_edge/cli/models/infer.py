@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fedlp_edge.cli.models.standard_input import STANDARD_INPUT, read_standard_input
 from fedlp_edge.errors import DataError, OperatorError
-from fedlp_edge.learning.data.pictures import display_name
+from fedlp_edge.learning.data.pictures.picture_decoding import display_name
 from fedlp_edge.learning.export.inference import Classifier, Prediction, Sample
 from fedlp_edge.learning.export.inputs.inference_inputs import find_inputs, samples_of
 from fedlp_edge.learning.export.metadata import OnnxMetadata

@@ -6,40 +6,31 @@ different samples must feed equal numbers to the model for equal pictures.
 
 from __future__ import annotations
 
-import hashlib
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from fedlp_edge.core.device_data import picture_normalisation
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import public_datasets
 from fedlp_edge.learning.data.arrays import AnyArray, stored
 from fedlp_edge.learning.data.own_data import call_function, read_npz
 from fedlp_edge.learning.data.partitioners import Indices
-from fedlp_edge.learning.data.picture_folders import PictureList, SkippedFiles, list_pictures, pictures_below
-from fedlp_edge.learning.data.pictures import display_name
+from fedlp_edge.learning.data.pictures.picture_folders import PictureList, SkippedFiles, list_pictures, pictures_below
+from fedlp_edge.learning.data.pictures.picture_samples import picture_samples
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.array_files import open_arrays
 from fedlp_edge.learning.data.readers.base import SampleReader
 from fedlp_edge.learning.data.readers.cached import CachedReader
 from fedlp_edge.learning.data.readers.label_lists import find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
-from fedlp_edge.learning.data.readers.picture_files import PictureReader, read_pictures
-from fedlp_edge.learning.data.readers.sample_keys import keys_of_names
 from fedlp_edge.learning.data.readers.selected import SelectedReader
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets
 from fedlp_edge.learning.data.sounds.sound_folders import list_sounds
 from fedlp_edge.learning.data.spec import DataSpec, check_source
 from fedlp_edge.learning.data.tables.table_source import list_table
-
-LIKELY_SHAPE = (3, 224, 224)
-"""Shape of pictures by which it is decided whether to decode a folder at once if neither the specification nor a model
-has told their size yet."""
 
 _SPLIT_SEED = 20230311  # never changes, because it decides which samples are held out
 
@@ -135,53 +126,11 @@ def split_indices(labels: npt.NDArray[np.integer], holdout: float, split: Split)
 
 def _pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
     found, targets, remarks = _found_pictures(spec, split, kind)
-    mean, std = picture_normalisation(spec.shape[0])
 
     def samples(keep: Indices | None) -> Samples:
-        wanted = np.arange(len(found.files)) if keep is None else keep
-        if len(wanted) * math.prod(spec.shape if spec.size else LIKELY_SHAPE) > spec.memory_bound:
-            reader = PictureReader(found, wanted, spec.shape)
-            reader.try_some()
-            # Until the model is known, its size of pictures is not, and nothing is worth keeping.
-            x: AnyArray | SampleReader = (
-                CachedReader(reader, spec.memory_bound, reader.unread_files) if spec.size else reader
-            )
-            index = wanted
-        else:
-            x, index = read_pictures(found, wanted, spec.shape)
-            found.skipped.contradicting[:] = _contradicting(found, x, index)
-        names = keys_of_names(found.name_of(number) for number in index.tolist())
-        return Samples(
-            x,
-            targets.y[index],
-            targets.names,
-            mean=mean,
-            std=std,
-            index=index,
-            remarks="; ".join(filter(None, (remarks, str(found.skipped)))),
-            targets=targets.kind,
-            names=names,
-        )
+        return picture_samples(found, targets, spec, keep, remarks)
 
     return SampleListing(found.labels, targets.names, samples)
-
-
-def _contradicting(found: PictureList, x: npt.NDArray[np.uint8], index: Indices) -> list[str]:
-    """Returns which pictures have the pixels of a picture of another class that stands before them.
-
-    Pictures of one grey show nothing that could contradict a class.
-    """
-    if found.names:  # a list may give a picture several labels
-        return []
-    first: dict[bytes, int] = {}
-    pairs = []
-    for number, pixels in zip(index.tolist(), x, strict=True):
-        if pixels.min(initial=255) == pixels.max(initial=0):
-            continue
-        twin = first.setdefault(hashlib.blake2b(pixels.tobytes(), digest_size=16).digest(), number)
-        if found.labels[twin] != found.labels[number]:
-            pairs.append(f"{display_name(found.name_of(number))} is {display_name(found.name_of(twin))}")
-    return pairs
 
 
 def _found_pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> tuple[PictureList, Targets, str]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError, ExportError, OperatorError
-from fedlp_edge.learning.data.pictures import display_name, read_picture, require_pillow
+from fedlp_edge.learning.data.pictures.picture_decoding import display_name, read_picture, require_pillow
 from fedlp_edge.learning.export.external.weights_file import check_weights
 from fedlp_edge.learning.export.metadata import EXIT, INPUT, OUTPUT, OnnxMetadata, from_properties
 from fedlp_edge.learning.export.runtime_errors import runtime_reason

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import psutil
 
 from fedlp_edge.errors import ExportError
-from fedlp_edge.learning.data.pictures import display_name
+from fedlp_edge.learning.data.pictures.picture_decoding import display_name
 from fedlp_edge.learning.export.external.weights_file import bytes_of_model, check_weights
 from fedlp_edge.learning.export.metadata import EXIT
 from fedlp_edge.learning.export.runtime_errors import runtime_reason

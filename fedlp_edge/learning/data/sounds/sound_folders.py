@@ -19,12 +19,12 @@ from fedlp_edge.learning.data.class_listing import (
     read_class_listing,
 )
 from fedlp_edge.learning.data.partitioners import Indices
+from fedlp_edge.learning.data.pictures.picture_reader import raise_too_many
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.cached import CachedReader
 from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES, SYSTEM_FOLDERS, inner_split_remark
 from fedlp_edge.learning.data.readers.label_lists import LABELS, LabelledFiles, find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
-from fedlp_edge.learning.data.readers.picture_files import raise_too_many
 from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, is_in_test_split, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets
 from fedlp_edge.learning.data.readers.unread_files import TRIED, UnreadFiles

@@ -14,7 +14,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from fedlp_edge.errors import ExportError
-from fedlp_edge.learning.data.pictures import display_name
+from fedlp_edge.learning.data.pictures.picture_decoding import display_name
 from fedlp_edge.system.protobuf_fields import LENGTH, fields
 
 SUFFIX = ".data"

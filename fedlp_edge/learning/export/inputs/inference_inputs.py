@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.picture_folders import pictures_below
-from fedlp_edge.learning.data.pictures import display_name
+from fedlp_edge.learning.data.pictures.picture_decoding import display_name
+from fedlp_edge.learning.data.pictures.picture_folders import pictures_below
 from fedlp_edge.learning.export.inference import Classifier, Prediction, Sample, load_sample, takes_pictures
 from fedlp_edge.learning.export.inputs.table_samples import is_table, table_samples, takes_tables
 from fedlp_edge.learning.export.metadata import OnnxMetadata

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.pictures import display_name
+from fedlp_edge.learning.data.pictures.picture_decoding import display_name
 from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.data.tables.csv_format import (
     SWITCHES,

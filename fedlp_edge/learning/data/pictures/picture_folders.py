@@ -24,7 +24,7 @@ from fedlp_edge.learning.data.class_listing import (
     normalized_name,
     read_class_listing,
 )
-from fedlp_edge.learning.data.pictures import SUFFIXES, display_name
+from fedlp_edge.learning.data.pictures.picture_decoding import SUFFIXES, display_name
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.foreign_layouts import (
     SPLIT_NAMES,

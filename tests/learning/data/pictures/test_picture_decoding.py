@@ -16,7 +16,7 @@ from PIL import Image
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import pictures
 from fedlp_edge.learning.data.dataset import Dataset, load_data
-from fedlp_edge.learning.data.pictures import PictureError, read_picture
+from fedlp_edge.learning.data.pictures.picture_decoding import PictureError, read_picture
 
 
 def paint(path: Path, grey: int = 100, side: int = 4) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import pictures
 from fedlp_edge.learning.data.dataset import Dataset, load_data
-from fedlp_edge.learning.data.pictures import PictureError, read_picture
+from fedlp_edge.learning.data.pictures.picture_decoding import PictureError, read_picture
 
 
 def paint(path: Path, grey: int = 100, side: int = 4) -> None:
@@ -89,7 +89,7 @@ def test_limit_and_share_choose_before_they_read(tmp_path: Path, monkeypatch: py
         read.append(file)
         return read_picture(file, channels, size)
 
-    monkeypatch.setattr("fedlp_edge.learning.data.readers.picture_files.read_picture", counted)
+    monkeypatch.setattr("fedlp_edge.learning.data.pictures.picture_reader.read_picture", counted)
     assert len(load(tmp_path, "size=2&channels=1&holdout=0&limit=5")) == 5
     assert len(read) == 5
     parts = [load(tmp_path, f"size=2&channels=1&holdout=0&share={device}/4") for device in range(4)]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
-from fedlp_edge.learning.data.pictures import read_picture
+from fedlp_edge.learning.data.pictures.picture_decoding import read_picture
 
 FORK = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(40)
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import DataAwayError, DataError
 from fedlp_edge.learning.data.partitioners import Indices
-from fedlp_edge.learning.data.picture_folders import PictureList
-from fedlp_edge.learning.data.pictures import PictureError, display_name, read_picture
+from fedlp_edge.learning.data.pictures.picture_decoding import PictureError, display_name, read_picture
+from fedlp_edge.learning.data.pictures.picture_folders import PictureList
 from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, keys_of_names
 from fedlp_edge.learning.data.readers.unread_files import FEW_UNREAD, MAX_UNREAD, TRIED, UnreadFiles
 
