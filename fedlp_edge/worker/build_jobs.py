@@ -90,7 +90,8 @@ def measure(job: Measure, resources: WorkerResources) -> DeviceMeasurement:
     facts = None if data is None else data.facts()
     found = None if data is None else data.found()
     reserve = 0
-    if data is not None and facts is not None and found is not None and (spec := parse_spec(job.data)).takes_any_size:
+    open_size = data is not None and data.resizable and (spec := parse_spec(job.data)).leaves_size_open
+    if data is not None and facts is not None and found is not None and open_size:
         facts = msgspec.structs.replace(facts, sample_shape=())
         found = msgspec.structs.replace(found, shape=())
         reserve = 0 if data.in_memory else spec.memory_bound

@@ -102,11 +102,13 @@ def test_lists_in_parquet_are_no_text(tmp_path: Path) -> None:
     table = pa.table({"wave": [[1.0, 2.0], [3.0, 4.0]], "y": ["a", "b"]})
     pyarrow.parquet.write_table(table, path)
     with pytest.raises(
-        DataError, match=r"no column of numbers is left for the model \('wave' holds lists or records\)"
+        DataError, match=r"no column of numbers is left for the model, but 'wave' holds pictures, lists"
     ):
         loaded(path)
     pyarrow.parquet.write_table(table.append_column("a", pa.array([1.0, 2.0])), path)
-    assert loaded(path).remarks == "left out: 1 column of lists or records (wave)"
+    assert (
+        loaded(path).remarks == "left out: 1 column of lists or records (wave), which huggingface:FILE reads as samples"
+    )
 
 
 # Values that are no measurements

@@ -66,6 +66,7 @@ class Dataset:
         std: Standard deviation per channel, or one for all channels.
         remarks: One line on what was left out of the source; empty if nothing was.
         targets: What ``y`` is.
+        resizable: Whether the samples are pictures of any size, resized for the model.
     """
 
     store: SampleStore
@@ -76,6 +77,7 @@ class Dataset:
     std: tuple[float, ...]
     remarks: str = ""
     targets: TargetKind = "class"
+    resizable: bool = False
 
     @classmethod
     def of_tensor(
@@ -324,6 +326,7 @@ def load_data(
         std=samples.std,
         remarks=samples.remarks,
         targets=samples.targets,
+        resizable=samples.resizable,
     )
 
 

@@ -16,6 +16,7 @@ from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import public_datasets
 from fedlp_edge.learning.data.arrays import AnyArray, stored
+from fedlp_edge.learning.data.hugging_face.stored_dataset import list_stored
 from fedlp_edge.learning.data.own_data import call_function, read_npz
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.pictures.picture_folders import PictureList, SkippedFiles, list_pictures, pictures_below
@@ -62,22 +63,21 @@ def list_samples(spec: DataSpec, split: Split, kind: TargetKind | None = None) -
         DataError: The source is missing or unusable, or its targets are not of this kind.
     """
     check_source(spec)
-    match spec.source:
-        case "imagefolder":
-            return _pictures(spec, split, kind)
-        case "csv" | "parquet":
-            return list_table(spec, split, kind)
-        case "audiofolder":
-            return list_sounds(spec, split, kind)
-        case "npy":
-            return _array_files(spec, split, kind)
-        case "npz" | "callable":
-            return _own(spec, split, kind)
-        case _:
-            return _public(spec.source, split, kind)
+    list_split = {
+        "imagefolder": _pictures,
+        "audiofolder": list_sounds,
+        "csv": list_table,
+        "parquet": list_table,
+        "huggingface": list_stored,
+        "npy": _array_files,
+        "npz": _own,
+        "callable": _own,
+    }.get(spec.source, _public)
+    return list_split(spec, split, kind)
 
 
-def _public(name: str, split: Split, kind: TargetKind | None) -> SampleListing:
+def _public(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
+    name = spec.source
     if name == "digits":
         x, y = public_datasets.digits()
         part = split_indices(y, 0.2, split)

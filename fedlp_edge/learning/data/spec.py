@@ -23,7 +23,9 @@ from fedlp_edge.system.directories import expand_user
 from fedlp_edge.system.path_hints import path_hint, shown_path
 
 DATASET_NAMES = ("digits", "fashion-mnist", "mnist", "cifar10")
-_OWN = "imagefolder:DIR, audiofolder:DIR, csv:FILE, parquet:FILE, npy:FILE, npz:FILE or module:callable"
+_OWN = (
+    "imagefolder:DIR, audiofolder:DIR, csv:FILE, parquet:FILE, huggingface:DIR, npy:FILE, npz:FILE or module:callable"
+)
 FORMS = f"{', '.join(DATASET_NAMES)}, {_OWN}"
 OPTIONS = ("share", "partition", "seed", "limit", "holdout")
 """Options of all sources."""
@@ -45,6 +47,7 @@ OWN_OPTIONS: dict[str, tuple[str, ...]] = {
         "cache",
     ),
     "parquet": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "missing", "cache"),
+    "huggingface": ("target", "features", "group", "only", "size", "channels", "cache"),
     "callable": ("cache",),
 }
 """Options that only some sources take, by the source."""
@@ -62,6 +65,7 @@ CACHE_BYTES = 256 * MEGABYTE
 that take less are decoded at once; of others as many as fit are kept, and the rest is decoded when it is needed."""
 
 _TIME_COLUMNS = 2
+_OF_THE_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MAX_SIZE = 4096
 
@@ -74,6 +78,7 @@ Source = Literal[
     "audiofolder",
     "csv",
     "parquet",
+    "huggingface",
     "npy",
     "npz",
     "callable",
@@ -83,17 +88,30 @@ _ON_DISK: dict[str, Source] = {
     "audiofolder": "audiofolder",
     "csv": "csv",
     "parquet": "parquet",
+    "huggingface": "huggingface",
     "npy": "npy",
     "npz": "npz",
 }
-_KIND_OF_SUFFIX = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".npy": "npy", ".npz": "npz"}
+_KIND_OF_SUFFIX = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "huggingface",
+    ".npy": "npy",
+    ".npz": "npz",
+}
 _FILE_SUFFIXES = (
-    *(".json", ".jsonl", ".xls", ".xlsx", ".mat", ".h5", ".hdf5", ".arrow", ".feather"),
+    *(".json", ".jsonl", ".xls", ".xlsx", ".mat", ".h5", ".hdf5", ".feather"),
     *(".pkl", ".pt", ".tar", ".tfrecord", ".txt", ".zip", *_KIND_OF_SUFFIX),
 )
 """Suffixes of files that people name behind a kind that does not exist, which is then no module with a function."""
 
 _FOLDERS = ("imagefolder", "audiofolder")
+_PICTURES = ("imagefolder", "huggingface")
+"""Sources of pictures, which are resized for the model."""
+
+_OF_DATASETS = ("dataset_dict.json", "dataset_info.json", "state.json")
+"""Files that ``save_to_disk`` of Hugging Face's ``datasets`` writes beside the samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +193,7 @@ class DataSpec:
         channels: Channels of ``imagefolder`` pictures, 1 (grey) or 3 (RGB); None for the model's number.
         undivided: Whether a source without a test split returns all its samples for either split.
         cache: Most bytes that samples take in memory, of sources that can be read in parts; None for the default.
-        table: Columns of ``csv`` and ``parquet``.
+        table: Columns of ``csv``, ``parquet`` and ``huggingface``.
         sound: Conversion of ``audiofolder``.
     """
 
@@ -219,13 +237,13 @@ class DataSpec:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of ``imagefolder`` pictures, with defaults for what is not set."""
+        """Channels, height and width of pictures, with defaults for what is not set."""
         return (self.channels or CHANNELS, *(self.size or SIZE))
 
     @property
-    def takes_any_size(self) -> bool:
-        """Whether the samples can be resized for any image model."""
-        return self.source == "imagefolder" and self.size is None and self.channels is None
+    def leaves_size_open(self) -> bool:
+        """Whether pictures of the source are resized to whatever the model takes."""
+        return self.source in _PICTURES and self.size is None and self.channels is None
 
     def for_model(self, input_shape: tuple[int, ...]) -> DataSpec:
         """Returns the specification with the model's picture size and channels where it sets none itself.
@@ -233,7 +251,7 @@ class DataSpec:
         Args:
             input_shape: Shape of one sample that the model takes, channels first; empty if unknown.
         """
-        if self.source != "imagefolder" or len(input_shape) != len(self.shape) or input_shape[0] not in (1, 3):
+        if self.source not in _PICTURES or len(input_shape) != len(self.shape) or input_shape[0] not in (1, 3):
             return self
         channels, height, width = input_shape
         return replace(self, size=self.size or (height, width), channels=self.channels or channels)
@@ -319,11 +337,16 @@ def _check_path(spec: DataSpec, path: Path) -> None:
         raise DataError('sounds need SciPy: pip install "fedlp-edge[audio]"')
     if spec.source in ("csv", "parquet") and find_spec("pandas") is None:
         raise DataError('tables need pandas: pip install "fedlp-edge[tables]"')
-    if spec.source == "parquet" and find_spec("pyarrow") is None:
+    if spec.source in ("parquet", "huggingface") and find_spec("pyarrow") is None:
         raise DataError('Parquet needs pyarrow: pip install "fedlp-edge[tables]"')
     if spec.source == "npz" and not path.is_file():
         raise DataError(f"there is no file {shown_path(path)}{path_hint(spec.argument, path)}")
-    if spec.source in ("csv", "parquet", "npy") and not path.exists():
+    if spec.source == "huggingface" and not path.exists() and _OF_THE_HUB.fullmatch(spec.argument):
+        raise DataError(
+            f"there is no folder {shown_path(path)}; if it is a data set of the hub, load it first: "
+            f"hf download --repo-type dataset {spec.argument} --local-dir DIR, then huggingface:DIR"
+        )
+    if spec.source in ("csv", "parquet", "huggingface", "npy") and not path.exists():
         raise DataError(f"there is no file or directory {shown_path(path)}{path_hint(spec.argument, path)}")
 
 
@@ -380,6 +403,8 @@ def _without_kind(name: str) -> str:
         if path.is_dir():
             kinds = {_KIND_OF_SUFFIX.get(file.suffix.lower(), "") for file in path.iterdir()}
             found = next((kind for kind in ("csv", "parquet", "npy") if kind in kinds), "imagefolder")
+            if any((path / name).is_file() for name in _OF_DATASETS):
+                found = "huggingface"
         else:
             found = _KIND_OF_SUFFIX.get(path.suffix.lower(), "")
     except OSError:  # no permission, or too long a name

@@ -54,7 +54,7 @@ def test_parse_spec_reads_own_data() -> None:
         ("digits#share=0/2&partition=zipf", "partition 'zipf' is unknown"),
         ("digits#limit=0", "limit=0 is wrong"),
         ("digits#seed=x", "seed=x is wrong"),
-        ("digits#size=64", "for imagefolder only"),
+        ("digits#size=64", "for imagefolder and huggingface only"),
         ("imagefolder:a#size=0", "size=0 is wrong"),
         ("imagefolder:a#channels=4", "channels=4 is wrong"),
         ("npz:a#holdout=2", "holdout=2 is wrong"),
@@ -82,6 +82,7 @@ def test_parse_spec_knows_no_other_error(text: str) -> None:
         ("c.npz", "say what kind of data it is, as in npz:c.npz"),
         ("./photos", "say what kind of data it is, as in imagefolder:photos"),
         ("tables", "say what kind of data it is, as in csv:tables"),
+        ("stored", "say what kind of data it is, as in huggingface:stored"),
         ("d.xlsx", "a file of this kind cannot be read; use digits"),
         ("e.csv", "is unknown: use digits"),
     ],
@@ -90,13 +91,20 @@ def test_a_path_without_the_kind_of_its_data_is_told_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for there in ("photos", "tables"):
+    for there in ("photos", "tables", "stored"):
         Path(there).mkdir()
-    for file in ("a.csv", "B.PARQUET", "c.npz", "d.xlsx", "tables/1.csv"):
+    for file in ("a.csv", "B.PARQUET", "c.npz", "d.xlsx", "tables/1.csv", "stored/state.json"):
         Path(file).touch()
     with pytest.raises(DataError) as caught:
         parse_spec(name)
     assert words in str(caught.value)
+
+
+def test_a_data_set_of_the_hub_is_to_be_loaded_first() -> None:
+    with pytest.raises(
+        DataError, match=r"there is no folder owner/name .*: hf download --repo-type dataset owner/name"
+    ):
+        check_source(parse_spec("huggingface:owner/name"))
 
 
 def test_check_source_refuses_what_is_not_there(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -48,17 +48,29 @@ _KNOWN = (
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
+class PictureFile(Protocol):
+    """Gives the contents of an encoded picture: a path, or what stands for one where pictures lie in a table."""
+
+    def open(self, mode: Literal["rb"], /) -> IO[bytes]:
+        """Opens the picture for reading."""
+        ...
+
+    def read_bytes(self) -> bytes:
+        """Returns the whole contents."""
+        ...
+
+
 class PictureError(DataError):
     """Reports one picture that cannot be read.
 
     Attributes:
-        file: Path of the picture.
+        file: The picture.
         reason: What is wrong with the picture, as the end of a sentence that begins with the file's name.
         lost: Whether the file could not be opened, and may come back.
     """
 
-    def __init__(self, file: Path, reason: str, *, lost: bool = False) -> None:
-        super().__init__(f"cannot read {display_name(file)}: it {reason}")
+    def __init__(self, file: PictureFile, reason: str, *, lost: bool = False) -> None:
+        super().__init__(f"cannot read {display_name(str(file))}: it {reason}")
         self.file = file
         self.reason = reason
         self.lost = lost
@@ -92,7 +104,7 @@ def require_pillow() -> None:
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our own errors report bad files
 
 
-def read_picture(file: Path, channels: int, size: tuple[int, int]) -> Picture:
+def read_picture(file: PictureFile, channels: int, size: tuple[int, int]) -> Picture:
     """Reads one picture and resizes it without keeping its aspect ratio.
 
     Args:
@@ -110,7 +122,7 @@ def read_picture(file: Path, channels: int, size: tuple[int, int]) -> Picture:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of sizes and metadata; real faults raise errors
         try:
-            with Image.open(file) as image:
+            with file.open("rb") as stream, Image.open(stream) as image:
                 return _read(file, image, channels, size)
         except PictureError:
             raise
@@ -132,7 +144,7 @@ def display_name(file: Path | str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def _read(file: Path, image: Image.Image, channels: int, size: tuple[int, int]) -> Picture:
+def _read(file: PictureFile, image: Image.Image, channels: int, size: tuple[int, int]) -> Picture:
     height, width = size
     stored = image.size
     # MPO is a JPEG that a phone extends by a preview or a depth map, so it counts as one picture.
@@ -189,7 +201,7 @@ def _transpositions() -> dict[Any, Image.Transpose]:
     }
 
 
-def _eight_bits(file: Path, image: Image.Image, channels: int) -> Image.Image:
+def _eight_bits(file: PictureFile, image: Image.Image, channels: int) -> Image.Image:
     """Converts the picture to Pillow's mode ``L`` or ``RGB``."""
     wanted = "L" if channels == 1 else "RGB"
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
@@ -213,7 +225,7 @@ def _on_white_background(image: Image.Image) -> Image.Image:
     return background
 
 
-def _scaled(file: Path, image: Image.Image) -> Image.Image:
+def _scaled(file: PictureFile, image: Image.Image) -> Image.Image:
     """Scales values of more than eight bits to eight bits, by the range of their type and not of this picture."""
     from PIL import Image  # noqa: PLC0415  # an extra
 
@@ -249,7 +261,7 @@ def _from_lab(image: Image.Image) -> Image.Image:
     return image if converted is None else converted
 
 
-def _is_truncated(file: Path) -> bool:
+def _is_truncated(file: PictureFile) -> bool:
     """Tells whether the end of a file was never written.
 
     After a power cut a file can have its full length but end in zeros, which decoders show as dark pixels.
@@ -271,7 +283,7 @@ def _first_scan(content: bytes) -> int:
     return at
 
 
-def _unidentified_reason(file: Path) -> str:
+def _unidentified_reason(file: PictureFile) -> str:
     """Explains why Pillow cannot identify a file, for common kinds of files."""
     with file.open("rb") as stream:
         head = stream.read(64)

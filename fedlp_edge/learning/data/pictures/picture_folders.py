@@ -9,7 +9,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from fedlp_edge.learning.data.class_listing import (
     normalized_name,
     read_class_listing,
 )
-from fedlp_edge.learning.data.pictures.picture_decoding import SUFFIXES, display_name
+from fedlp_edge.learning.data.pictures.picture_decoding import SUFFIXES, PictureFile, display_name
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.foreign_layouts import (
     SPLIT_NAMES,
@@ -108,15 +108,15 @@ class PictureList:
     Attributes:
         base: Folder that holds the class folders.
         classes: Class names by class number.
-        files: Paths of the N pictures, sorted by class.
+        files: Paths of the N pictures, sorted by class; or pictures that lie in the fields of a table.
         labels: Class numbers, int64 [N].
         skipped: Count of everything else in the folder.
-        names: Paths below the folder, in one spelling; empty if the folders are the classes.
+        names: Paths below the folder, in one spelling, or hashes of the contents; empty if the folders are the classes.
     """
 
     base: Path
     classes: tuple[str, ...]
-    files: list[Path]
+    files: Sequence[PictureFile]
     labels: npt.NDArray[np.int64]
     skipped: SkippedFiles
     names: tuple[str, ...] = ()
@@ -125,9 +125,14 @@ class PictureList:
         """Returns the path of a picture below the folder, class name first, in one spelling on every system."""
         if self.names:
             return self.names[index]
-        file, label = self.files[index], int(self.labels[index])
-        parts = file.relative_to(self.base).parts[1:]
+        label = int(self.labels[index])
+        parts = Path(str(self.files[index])).relative_to(self.base).parts[1:]
         return unicodedata.normalize("NFC", "/".join((self.classes[label], *parts)))
+
+    def shown(self, index: int) -> str:
+        """Returns what a picture is called in messages about the folder."""
+        file = self.files[index]
+        return display_name(file.relative_to(self.base) if isinstance(file, Path) else str(file))
 
 
 def list_pictures(root: Path, split: Split, held_out: float | None) -> PictureList:

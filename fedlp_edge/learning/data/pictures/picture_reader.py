@@ -96,11 +96,11 @@ class PictureReader:
 
     def _decode(self, index: int, place: npt.NDArray[np.uint8]) -> bool:
         channels, height, width = self.shape
-        file = self._found.files[int(self._wanted[index])]
+        number = int(self._wanted[index])
         try:
-            place[...] = read_picture(file, channels, (height, width)).pixels
+            place[...] = read_picture(self._found.files[number], channels, (height, width)).pixels
         except PictureError as error:
-            line = f"{display_name(file.relative_to(self._found.base))} {error.reason}"
+            line = f"{self._found.shown(number)} {error.reason}"
             self._unread.was_not_read(index, line, lost=error.lost)
             if self._unread.too_many:
                 raise_too_many(display_name(self._found.base), "pictures", self._unread)
@@ -125,11 +125,10 @@ def read_pictures(
     good: list[int] = []
     unread, base = found.skipped.unread, display_name(found.base)
     for index in wanted.tolist():
-        file = found.files[index]
         try:
-            picture = read_picture(file, channels, (height, width))
+            picture = read_picture(found.files[index], channels, (height, width))
         except PictureError as error:
-            unread.append(f"{display_name(file.relative_to(found.base))} {error.reason}")
+            unread.append(f"{found.shown(index)} {error.reason}")
             bad = len(unread)
             if bad > FEW_UNREAD and bad > MAX_UNREAD * len(wanted):
                 raise DataError(_repair(f"{base}: {bad} of {len(wanted)} pictures cannot be read", unread[0])) from None

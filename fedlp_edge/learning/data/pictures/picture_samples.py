@@ -64,6 +64,7 @@ def picture_samples(
         remarks="; ".join(filter(None, (remarks, str(found.skipped)))),
         targets=targets.kind,
         names=keys_of_names(found.name_of(number) for number in index.tolist()),
+        resizable=True,
     )
 
 

@@ -31,6 +31,7 @@ class Samples:
         targets: What the targets are.
         features: Names of the features, which are the channels of a sample; empty if they have none.
         names: Hashes of the names of the samples, by which they are held out; None to use their values.
+        resizable: Whether they are pictures of any size, resized for the model.
     """
 
     x: npt.NDArray[Any] | SampleReader
@@ -44,6 +45,7 @@ class Samples:
     targets: TargetKind = "class"
     features: tuple[str, ...] = ()
     names: Keys | None = None
+    resizable: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -105,7 +105,8 @@ class TableReport:
             )
         if self.nested:
             parts.append(
-                f"{_count(len(self.nested), 'column')} of lists or records ({'; '.join(self.nested[:_NAMED])})"
+                f"{_count(len(self.nested), 'column')} of lists or records ({'; '.join(self.nested[:_NAMED])}), "
+                "which huggingface:FILE reads as samples"
             )
         return parts
 

@@ -12,6 +12,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.class_listing import alike_in_capitals
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.learning.data.readers.group_numbers import numbered_groups
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.row_files import AnyArray, Rows, RowSpool
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split
@@ -213,8 +214,12 @@ def _leave_out_cut_class(file: TableFile, target: list[list[AnyArray]]) -> None:
 
 
 def _no_numbers(file: TableFile) -> str:
-    nested = f" ({file.nested[0]!r} holds lists or records)" if file.nested else ""
-    return f"{file.path}: no column of numbers is left for the model{nested}: name them with features="
+    if file.nested:
+        return (
+            f"{file.path}: no column of numbers is left for the model, but {file.nested[0]!r} holds pictures, lists or "
+            f"records: pictures and lists of one length are read by huggingface:{file.path}"
+        )
+    return f"{file.path}: no column of numbers is left for the model: name them with features="
 
 
 def _take_notes(report: TableReport, files: list[TableFile]) -> None:
@@ -263,15 +268,9 @@ def _as_numbers(texts: AnyArray) -> AnyArray:
 
 def _numbered_by_name(table: _Table) -> _Table:
     """Numbers the groups in the order of their names, so that all devices number them alike."""
-    by_name = sorted(table.group_names, key=_natural)
-    number = {name: index for index, name in enumerate(by_name)}
-    numbers = np.asarray([number[name] for name in table.group_names], np.int64)
-    table.group, table.group_names = numbers[table.group], tuple(by_name)
+    numbers, table.group_names = numbered_groups(table.group_names)
+    table.group = numbers[table.group]
     return table
-
-
-def _natural(name: str) -> tuple[int, int, str]:
-    return (0, int(name), "") if name.isascii() and name.isdecimal() else (1, 0, name)
 
 
 def _has_target(values: AnyArray) -> npt.NDArray[np.bool_]:

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data import pictures
 from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.pictures import picture_decoding
 from fedlp_edge.learning.data.pictures.picture_decoding import PictureError, read_picture
 
 
@@ -167,7 +167,7 @@ def test_a_large_jpeg_is_read_at_a_fraction_of_its_size(tmp_path: Path, monkeypa
     Image.fromarray(halves).convert("RGB").save(tmp_path / "a.jpg", quality=95)
     Image.fromarray(halves).save(tmp_path / "a.png")
     whole = read_picture(tmp_path / "a.png", 3, (2, 2)).pixels
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 100_000)  # all of it would be too much
+    monkeypatch.setattr(picture_decoding, "MAX_PIXELS", 100_000)  # all of it would be too much
     picture = read_picture(tmp_path / "a.jpg", 3, (2, 2))
     assert picture.pixels.flatten().tolist() == pytest.approx(whole.flatten().tolist(), abs=3)
     assert picture.stored_size == (512, 512)

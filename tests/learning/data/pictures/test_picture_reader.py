@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data import pictures
 from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.pictures import picture_decoding
 from fedlp_edge.learning.data.pictures.picture_decoding import PictureError, read_picture
 
 
@@ -85,7 +85,7 @@ def test_limit_and_share_choose_before_they_read(tmp_path: Path, monkeypatch: py
         paint(tmp_path / "ab"[number % 2] / f"{number}.png", number)
     read: list[Path] = []
 
-    def counted(file: Path, channels: int, size: tuple[int, int]) -> pictures.Picture:
+    def counted(file: Path, channels: int, size: tuple[int, int]) -> picture_decoding.Picture:
         read.append(file)
         return read_picture(file, channels, size)
 

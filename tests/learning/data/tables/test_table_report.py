@@ -10,7 +10,8 @@ def test_nothing_is_said_of_a_table_that_is_used_as_it_is() -> None:
 def test_what_is_left_out_comes_before_what_is_doubtful() -> None:
     report = TableReport(empty=2, nested=("wave",), rows=3, far={"a": 5e9}, counters=("id",), alike=("OK", "ok"))
     assert str(report) == (
-        "left out: 2 empty files, 1 column of lists or records (wave); 5e+09 in column 'a' is far from all other "
+        "left out: 2 empty files, 1 column of lists or records (wave), which huggingface:FILE reads as samples; "
+        "5e+09 in column 'a' is far from all other "
         "values, and scaling goes by it: if a sensor failed, add missing=5000000000; column 'id' numbers the rows and "
         "is used as a feature: name the features without it with features= if that is not meant; classes that differ "
         "in capitals alone count as different: OK, ok"

@@ -1,0 +1,1 @@
+"""Data sets as the Hugging Face hub and its ``datasets`` library store them, in Parquet or Arrow files."""

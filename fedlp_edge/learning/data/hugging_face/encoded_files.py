@@ -1,0 +1,144 @@
+"""This module keeps encoded pictures that came out of tables, in memory or, if they are large, in a temporary file."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from fedlp_edge.errors import DataError
+
+
+class EncodedFile:
+    """Stands for one file that lies in a field of a table, with those methods of a path by which it is read.
+
+    Args:
+        files: All files.
+        number: Number of this one.
+    """
+
+    __slots__ = ("_files", "_number")
+
+    def __init__(self, files: EncodedFiles, number: int) -> None:
+        self._files = files
+        self._number = number
+
+    def __str__(self) -> str:
+        return self._files.names[self._number]
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]:  # noqa: ARG002 - as a path has it
+        """Opens the file for reading.
+
+        Raises:
+            OSError: The temporary file cannot be read.
+        """
+        return io.BytesIO(self.read_bytes())
+
+    def read_bytes(self) -> bytes:
+        """Returns the contents.
+
+        Raises:
+            OSError: The temporary file cannot be read.
+        """
+        return self._files.read(self._number)
+
+
+class EncodedFiles(Sequence[EncodedFile]):
+    """Gives encoded files one by one.
+
+    Args:
+        contents: The files one after the other, in memory, or the temporary file that holds them.
+        ends: Position behind the last byte of each of the N files, int64 [N].
+        names: Name of each file in messages, N.
+    """
+
+    def __init__(self, contents: bytes | IO[bytes], ends: npt.NDArray[np.int64], names: Sequence[str]) -> None:
+        self._contents = contents
+        self._ends = ends
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> EncodedFile: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[EncodedFile]: ...
+    def __getitem__(self, index: int | slice) -> EncodedFile | list[EncodedFile]:
+        """Returns one file, or some."""
+        if isinstance(index, slice):
+            return [EncodedFile(self, number) for number in range(len(self))[index]]
+        return EncodedFile(self, range(len(self))[index])
+
+    def read(self, number: int) -> bytes:
+        """Returns the contents of a file.
+
+        Raises:
+            OSError: The temporary file cannot be read.
+        """
+        begin, end = int(self._ends[number - 1]) if number else 0, int(self._ends[number])
+        if isinstance(self._contents, bytes):
+            return self._contents[begin:end]
+        return os.pread(self._contents.fileno(), end - begin, begin)
+
+
+class EncodedSpool:
+    """Collects encoded files, in memory as long as they are small together, else in a file that ends with the process.
+
+    Args:
+        bound: Most bytes in memory.
+        directory: Directory of the file; None for the system's directory of temporary files.
+    """
+
+    def __init__(self, bound: int, directory: Path | None) -> None:
+        self._bound = bound
+        self._directory = directory
+        self._parts: list[bytes] = []
+        self._in_memory = 0
+        self._ends: list[int] = []
+        self._file: IO[bytes] | None = None
+
+    def add(self, content: bytes) -> None:
+        """Takes one more file.
+
+        Raises:
+            DataError: There is no room for the temporary file.
+        """
+        self._parts.append(content)
+        self._ends.append((self._ends[-1] if self._ends else 0) + len(content))
+        self._in_memory += len(content)
+        if self._in_memory > self._bound:
+            self._move_out()
+
+    def finish(self, names: Sequence[str]) -> EncodedFiles:
+        """Returns all files that were taken.
+
+        Args:
+            names: Name of each in messages.
+
+        Raises:
+            DataError: There is no room for the temporary file.
+        """
+        if self._file is not None:
+            self._move_out()
+        contents: bytes | IO[bytes] = b"".join(self._parts) if self._file is None else self._file
+        self._parts = []
+        return EncodedFiles(contents, np.asarray(self._ends, np.int64), names)
+
+    def _move_out(self) -> None:
+        try:
+            if self._file is None:
+                if self._directory is not None:
+                    self._directory.mkdir(parents=True, exist_ok=True)
+                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - it is used until the end
+            self._file.writelines(self._parts)
+            self._file.flush()
+        except OSError as error:
+            raise DataError(f"cannot keep the pictures in {self._directory}: {error.strerror}") from None
+        self._parts, self._in_memory = [], 0
