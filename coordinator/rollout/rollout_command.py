@@ -15,10 +15,12 @@ import typer
 from coordinator.config import load_config
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.rollout.file_choice import FileWishes
+from coordinator.rollout.install_orders import RolloutFiles
 from coordinator.rollout.ordered_files import OrderFiles
 from coordinator.rollout.release_files import ReleaseFile, find_release, list_files, release_name, two_files_line
 from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus, Word
-from coordinator.rollout.rollout_service import WORDS, Rollout, RolloutFiles
+from coordinator.rollout.rollout_loop import WORDS
+from coordinator.rollout.rollout_service import Rollout
 from coordinator.transfer.messenger import last_will
 from fedlp_edge.cli.version import HELP_OPTIONS
 from fedlp_edge.core.rollout.rollout_machine import RolloutMachine

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from coordinator.rollout.install_orders import RolloutFiles
 from coordinator.rollout.release_files import find_release, release_name
 from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus
-from coordinator.rollout.rollout_service import Rollout, RolloutFiles
+from coordinator.rollout.rollout_service import Rollout
 from coordinator.transfer.messenger import last_will
 from fedlp_edge.core.rollout.rollout_settings import RolloutSettings
 from fedlp_edge.reporting.summary import Summary, load

@@ -14,10 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from coordinator.rollout.install_orders import RolloutFiles
 from coordinator.rollout.ordered_files import OrderFiles
 from coordinator.rollout.release_files import find_release, release_name
 from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus
-from coordinator.rollout.rollout_service import Rollout, RolloutFiles
+from coordinator.rollout.rollout_service import Rollout
 from coordinator.transfer.messenger import last_will
 from device_agent.installation import installer
 from device_agent.installation.exam_process import ExamInput, ExamOrder, ExamResult

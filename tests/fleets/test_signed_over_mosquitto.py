@@ -19,10 +19,11 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata
 
 from coordinator.inbox import InboxItem
+from coordinator.rollout.install_orders import RolloutFiles
 from coordinator.rollout.ordered_files import OrderedFiles
 from coordinator.rollout.release_files import find_release
 from coordinator.rollout.rollout_directory import DeviceStanding, RolloutDirectory, RolloutPlan
-from coordinator.rollout.rollout_service import Rollout, RolloutFiles
+from coordinator.rollout.rollout_service import Rollout
 from coordinator.transfer.messenger import last_will
 from device_agent.protocol.events import Identity
 from device_agent.protocol.presence import status
