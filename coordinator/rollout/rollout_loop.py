@@ -153,6 +153,7 @@ class RolloutLoop:
         for branch in ("device", "up"):
             self._transport.subscribe(self._topics.of(branch, "+"))
         self._messenger.announce("running")
+        self._status_file.take_up()
         try:
             self._gather(gather_seconds)
             if not self._machine.devices and not self._stopped:

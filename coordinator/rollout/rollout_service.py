@@ -70,7 +70,9 @@ class Rollout:
         """
         self._machine.replay(self._directory.events(), self._context.clock())
         if self._machine.closed:
-            RolloutStatusFile(self._directory, self._machine, self._context.clock).write()
+            status_file = RolloutStatusFile(self._directory, self._machine, self._context.clock)
+            status_file.take_up()
+            status_file.write()  # an earlier process may have been killed before it could
             return True
         self._transport.start(self._inbox.put)
         try:

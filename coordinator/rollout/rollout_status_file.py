@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from coordinator.rollout.rollout_directory import DeviceStanding, RolloutDirectory, RolloutStatus
 from fedlp_edge.core.rollout.rollout_machine import RolloutDevice, RolloutMachine
-from fedlp_edge.wire.messages import InstallReport
+from fedlp_edge.wire.messages import InstallReport, InstallState, ShadowFigures
 
 _SECONDS = 1.0
 """Seconds between two writes, since nobody looks more often."""
@@ -26,10 +26,21 @@ class RolloutStatusFile:
         self._machine = machine
         self._clock = clock
         self._files: dict[str, str] = {}
-        self._reports: dict[str, InstallReport] = {}
+        self._states: dict[str, InstallState] = {}
+        self._shadows: dict[str, ShadowFigures] = {}
         self._left_out: dict[str, str] = {}
         self._written_at = 0.0
         self._changed = True
+
+    def take_up(self) -> None:
+        """Takes up what an earlier process found out of devices that may never say it again."""
+        if self._directory.has_status:
+            earlier = self._directory.status()
+            self._left_out = dict(earlier.left_out)
+            for device, standing in earlier.devices.items():
+                self._files[device] = standing.file
+                if standing.shadow is not None:
+                    self._shadows[device] = standing.shadow
 
     def changed(self) -> None:
         """Notes that the state machine has changed."""
@@ -46,12 +57,14 @@ class RolloutStatusFile:
 
     def reported(self, report: InstallReport) -> None:
         """Takes the latest report of a device."""
-        self._reports[report.device] = report
+        self._states[report.device] = report.state
+        if report.shadow is not None:
+            self._shadows[report.device] = report.shadow
         self._changed = True
 
     def gone(self, device: str) -> None:
-        """Forgets the report of a device that is not online any more."""
-        self._reports.pop(device, None)
+        """Forgets what a device was doing that is not online any more."""
+        self._states.pop(device, None)
         self._changed = True
 
     def tick(self) -> None:
@@ -77,14 +90,11 @@ class RolloutStatusFile:
         )
 
     def _standing(self, device: str, entry: RolloutDevice) -> DeviceStanding:
-        report = self._reports.get(device)
-        state: str = entry.outcome or ("told" if entry.told else "waiting" if entry.online else "away")
-        if entry.outcome is None and report is not None:
-            state = report.state
+        idle: str = "told" if entry.told else "waiting" if entry.online else "away"
         return DeviceStanding(
             group=entry.group + 1,
             file=self._files.get(device, ""),
-            state=state,
+            state=entry.outcome or self._states.get(device) or idle,
             reason=entry.reason,
-            shadow=None if report is None else report.shadow,
+            shadow=self._shadows.get(device),
         )

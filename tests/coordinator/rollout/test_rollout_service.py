@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from coordinator.inbox import StopRequested
+from coordinator.rollout.rollout_directory import RolloutStatus
 from fedlp_edge.errors import OperatorError
-from fedlp_edge.wire.messages import Announcement, encode
-from tests.coordinator.rollout.test_rollout_loop import GOOD, states
+from fedlp_edge.wire.messages import Announcement, ShadowFigures, encode
+from tests.coordinator.rollout.test_rollout_loop import GOOD, states, updated
 from tests.fleets.rolled_out import FLEET, RolledOutFleet, write_release
 
 
@@ -81,4 +82,23 @@ def test_announcement_of_an_earlier_life_is_void(tmp_path: Path) -> None:
     fleet.start_agents()
     fleet.deploy(write_release(tmp_path / "good", b"good"))
     assert fleet.until_ended().phase == "done"
+    fleet.end()
+
+
+def known(found: RolloutStatus) -> dict[str, tuple[str, ShadowFigures | None]]:
+    """The file of each device, and what its exam has found."""
+    return {device: (standing.file, standing.shadow) for device, standing in found.devices.items()}
+
+
+def test_roll_out_that_is_over_keeps_what_is_known_of_its_devices(tmp_path: Path) -> None:
+    fleet = updated(tmp_path, devices=2)
+    release = write_release(tmp_path / "odd", b"odd")
+    fleet.deploy(release)
+    stopped = fleet.until_ended()
+    assert stopped.phase == "stopped"
+    assert {standing.file for standing in stopped.devices.values()} == {"model-d1.onnx"}
+    assert sorted(standing.shadow is not None for standing in stopped.devices.values()) == [False, True]
+
+    fleet.deploy(release)
+    assert known(fleet.until_ended()) == known(stopped)
     fleet.end()

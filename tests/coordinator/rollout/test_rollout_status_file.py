@@ -86,3 +86,21 @@ def test_device_is_left_out_until_it_is_in_a_group(tmp_path: Path) -> None:
     watched.file.leave_out("c", "no file suits it")
     watched.file.write()
     assert watched.directory.status().left_out == {"c": "no file suits it"}
+
+
+def test_what_an_exam_has_found_stays_when_the_device_leaves_or_the_process_ends(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    watched.begin()
+    watched.file.give("a", "model.onnx")
+    watched.file.leave_out("c", "no file suits it")
+    watched.report("probation")
+    watched.file.gone("a")
+    watched.file.write()
+    told = DeviceStanding(group=1, file="model.onnx", state="told", shadow=AGREES)
+    assert watched.directory.status().devices["a"] == told
+
+    later = Watched(tmp_path)
+    later.begin()
+    later.file.take_up()
+    later.file.write()
+    assert later.directory.status() == watched.directory.status()
