@@ -296,9 +296,8 @@ class RunLoop:
 
     def _device_reported(self, status: Status) -> None:
         if status.online and status.protocol != PROTOCOL:
-            version = f"protocol {status.protocol} (version {status.version or 'unknown'})"
-            raise PeerError(f"the agent speaks {version}, this coordinator protocol {PROTOCOL}; update the older one")
-        if status.online and status.facts is not None:
+            self._membership.turned_away(status)
+        elif status.online and status.facts is not None:
             self._membership.reported(status)
             if export := self._final_stage.export:
                 export.noticed(status.device, self._context.clock())

@@ -20,7 +20,16 @@ from fedlp_edge.core.metrics.serving_report import ServingReport
 from fedlp_edge.core.rounds import events as round_events
 from fedlp_edge.core.rounds.fitness import DeviceFault
 from fedlp_edge.reporting import events
-from fedlp_edge.wire.messages import MAX_REASON, Assignment, AssignmentRefused, Failure, Ready, Registered, Status
+from fedlp_edge.wire.messages import (
+    MAX_REASON,
+    PROTOCOL,
+    Assignment,
+    AssignmentRefused,
+    Failure,
+    Ready,
+    Registered,
+    Status,
+)
 from fedlp_edge.wire.topics import Topics
 
 log = logging.getLogger("fedlp.coordinator")
@@ -60,6 +69,7 @@ class Membership:
         self._step = rounds.step
         self._now = rounds.now
         self._refused: set[str] = set()
+        self._foreign: dict[str, int] = {}
         self._unanswered = UnansweredAssignments(Topics(context.config.fleet))
         self._served: dict[str, ServingReport] = {}
 
@@ -108,6 +118,16 @@ class Membership:
         self._place(member)
         if member.ready and renewed:
             self.join(member)  # with what it has now
+
+    def turned_away(self, status: Status) -> None:
+        """Reports a device whose agent speaks another protocol, once for each that it speaks."""
+        if self._foreign.get(status.device) == status.protocol:
+            return  # a service starts such an agent again and again
+        self._foreign[status.device] = status.protocol
+        version = f"protocol {status.protocol} (version {status.version or 'unknown'})"
+        why = f"its agent speaks {version}, this coordinator protocol {PROTOCOL}: update the older one"
+        log.warning("%s cannot take part: %s", status.device, why)
+        self._context.emit(events.DeviceUnfit(time=time.time(), device=status.device, explanation=why))
 
     def tick(self) -> None:
         """Tells everybody their class numbers once the fleet has agreed on them, and looks for who never answers."""

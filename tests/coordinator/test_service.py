@@ -12,6 +12,7 @@ from coordinator.inbox import StopRequested
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.reporting.events import (
     AnyEvent,
+    DeviceUnfit,
     Exporting,
     ModelDelivered,
     ModelRefused,
@@ -102,15 +103,16 @@ def test_agent_of_an_older_protocol_is_told_from_the_others(tmp_path: Path, capl
     older = fleet.world.hub.transport("older")
     older.start(lambda _: None)
     report = msgspec.json.decode(encode(Status(device="old", online=True, session="1", facts=facts())))
-    older.publish(
-        "fedlp/virtual/device/old", msgspec.json.encode(report | {"protocol": 1, "version": "0.1"}), retain=True
-    )
+    for session in ("1", "2"):  # as a service starts it again and again
+        message = report | {"protocol": 1, "version": "0.1", "session": session}
+        older.publish("fedlp/virtual/device/old", msgspec.json.encode(message), retain=True)
     fleet.start_all()
+    fleet.world.after(5.0, lambda: older.publish("fedlp/virtual/device/old", msgspec.json.encode(message), retain=True))
     fleet.finish()
 
-    lines = [line for line in caplog.messages if "device/old" in line]
-    assert len(lines) == 1
-    assert "the agent speaks protocol 1 (version 0.1), this coordinator protocol 7; update the older one" in lines[0]
+    why = "its agent speaks protocol 1 (version 0.1), this coordinator protocol 7: update the older one"
+    assert [line for line in caplog.messages if "protocol" in line] == [f"old cannot take part: {why}"]
+    assert [(e.device, e.explanation) for e in fleet.events if isinstance(e, DeviceUnfit)] == [("old", why)]
 
 
 def slow_link(fleet: VirtualFleet, device: str, seconds: float) -> None:
