@@ -19,15 +19,21 @@ from pathlib import Path
 import msgspec
 
 from fedlp_edge.core.metrics.serving_report import ServingReport
-from fedlp_edge.errors import OperatorError
+from fedlp_edge.errors import BrokerError, OperatorError
 from fedlp_edge.serving.http import INSTALL, make_app
 from fedlp_edge.serving.mqtt import MqttServer
 from fedlp_edge.serving.served_model import ServedModel
 from fedlp_edge.serving.serving_options import OPTIONS_VARIABLE, ServingLine, ServingOptions
 from fedlp_edge.system.lifecycle import StopSignal, run_command
+from fedlp_edge.transport.address import BrokerSettings
 from fedlp_edge.transport.mqtt.transport import MqttTransport
 
+LOGIN_SECONDS = 60.0
+"""Seconds until a broker that has refused the login is asked again."""
+
 _END_SECONDS = 5.0  # for requests that are being answered
+
+log = logging.getLogger("fedlp.serve")
 
 
 def serve_model(
@@ -43,7 +49,7 @@ def serve_model(
     Raises:
         ExportError: The file is no usable model.
         OperatorError: Something is not installed, or the port is in use.
-        BrokerError: The broker refuses the connection.
+        BrokerError: The broker refuses the connection, and there is no HTTP that goes on meanwhile.
     """
     served = ServedModel(Path(options.model), options.threads)
     listening = _listening(options) if options.listen is not None else None
@@ -61,14 +67,28 @@ def serve_model(
             if options.broker is None:
                 stop.wait()
             else:
-                client_id = f"fedlp-serve-{secrets.token_hex(8)}"
-                # HTTP goes on where the broker is away, and so does MQTT once it is there.
-                transport = MqttTransport(options.broker.address(), client_id, patient=True)
-                MqttServer(served, transport, options.topic).run(stop.is_set)
+                _serve_mqtt(served, options.broker, options.topic, stop, alone=listening is None)
         finally:
             stop.set()
             for thread in threads:
                 thread.join(_END_SECONDS)
+
+
+def _serve_mqtt(served: ServedModel, broker: BrokerSettings, topic: str, stop: StopSignal, *, alone: bool) -> None:
+    """Answers requests from a broker, and asks one that refuses the login again, as HTTP must not end with it."""
+    told = ""
+    while not stop.is_set():
+        try:
+            # HTTP goes on where the broker is away, and so does MQTT once it is there.
+            transport = MqttTransport(broker.address(), f"fedlp-serve-{secrets.token_hex(8)}", patient=True)
+            MqttServer(served, transport, topic).run(stop.is_set)
+        except BrokerError as error:
+            if alone:
+                raise
+            if told != str(error):
+                log.error("%s; HTTP goes on, and the broker is asked again every %.0f s", error, LOGIN_SECONDS)
+            told = str(error)
+            stop.wait(LOGIN_SECONDS)
 
 
 def _serve_http(served: ServedModel, listening: socket.socket, stop: StopSignal) -> None:

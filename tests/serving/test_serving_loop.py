@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.core.metrics.serving_report import ServingReport
-from fedlp_edge.errors import OperatorError
+from fedlp_edge.errors import BrokerError, OperatorError
 from fedlp_edge.serving.serving_loop import serve_model
 from fedlp_edge.serving.serving_options import ServingOptions
-from fedlp_edge.transport.address import BrokerSettings
+from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
+from fedlp_edge.transport.base import Received, TransportEvent
+from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from fedlp_edge.transport.brokers.ports import free_port
+from fedlp_edge.transport.mqtt.transport import MqttTransport
 from tests.serving.model_file import write_model
+from tests.transport.clients import password_entry
 
 
 def test_reports_until_a_signal_and_needs_no_port(tmp_path: Path) -> None:
@@ -63,3 +67,60 @@ def test_answers_over_http_while_the_broker_is_away(tmp_path: Path) -> None:
 
     serve_model(options, urls.append, ask)
     assert answers == [200, 200]
+
+
+def test_answers_over_http_while_the_broker_refuses_the_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("fedlp_edge.serving.serving_loop.LOGIN_SECONDS", 0.1)
+    entries, secret = tmp_path / "entries", tmp_path / "secret"
+    entries.write_text(password_entry("door", "new"))
+    secret.write_text("old")
+    for path in (entries, secret):
+        path.chmod(0o600)
+    statistics: list[bytes] = []
+    urls: list[str] = []
+    answers: list[int] = []
+
+    def ask(report: ServingReport) -> None:
+        del report
+        with urllib.request.urlopen(f"{urls[0]}/health", timeout=10) as answer:
+            answers.append(answer.status)
+        if len(answers) == 3:
+            secret.write_text("new")  # as the owner changes it where it was forgotten
+        if statistics:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def heard(event: TransportEvent) -> None:
+        if isinstance(event, Received):
+            statistics.append(event.payload)
+
+    with MosquittoBroker(extra=[f"password_file {entries}"], anonymous=False) as broker:
+        other = MqttTransport(BrokerAddress("127.0.0.1", broker.port, username="door", password="new"), "other")
+        other.start(heard)
+        other.subscribe("home/door/statistics")
+        options = ServingOptions(
+            model=str(write_model(tmp_path / "model.onnx")),
+            listen=("127.0.0.1", 0),
+            broker=BrokerSettings(url=broker.url, username="door", password_file=str(secret)),
+            topic="home/door",
+            report_seconds=0.2,
+        )
+        serve_model(options, urls.append, ask)
+        other.stop()
+    refused = [line for line in caplog.messages if "refuses the login" in line]
+    assert len(refused) == 1
+    assert refused[0].endswith("HTTP goes on, and the broker is asked again every 0 s")
+    assert set(answers) == {200}
+
+
+def test_without_http_a_refused_login_ends_it(tmp_path: Path) -> None:
+    entries = tmp_path / "entries"
+    entries.write_text(password_entry("door", "new"))
+    entries.chmod(0o600)
+    with MosquittoBroker(extra=[f"password_file {entries}"], anonymous=False) as broker:
+        options = ServingOptions(
+            model=str(write_model(tmp_path / "model.onnx")), broker=BrokerSettings(url=broker.url), topic="home/door"
+        )
+        with pytest.raises(BrokerError, match="login"):
+            serve_model(options, print)
