@@ -6,7 +6,8 @@ import logging
 import queue
 import sys
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -111,7 +112,24 @@ def _check_data(fleet: FleetConfig, source: Path, directory: Path) -> None:
 
 
 def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: int, hand_out: bool) -> bool:
-    inbox: queue.SimpleQueue[InboxItem] = queue.SimpleQueue()
+    """Runs the fleet, and shows and reports its run unless it is to be quiet; returns whether it is finished."""
+    with _emitter(fleet, directory, quiet=quiet) as emit:
+        finished = _coordinate(fleet, directory, emit, threads=threads, hand_out=hand_out)
+    if finished:
+        try:
+            draw_plots(load(directory.summary), directory.path)
+        except StorageError as error:
+            directory.check_present()
+            print_error(f"{error}; the run itself is complete")
+        if not quiet:
+            with output_may_end():
+                print_report(directory.path)
+    return finished
+
+
+@contextmanager
+def _emitter(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool) -> Iterator[Callable[[AnyEvent], None]]:
+    """Opens the log of events and, unless it is to be quiet, the view; yields what hands an event to both."""
     with ExitStack() as stack:
         earlier = [] if quiet else read_events(directory.events)
         events = stack.enter_context(EventLog.open(directory.events))
@@ -126,7 +144,15 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
                 with output_may_end():
                     view.show(event)
 
-        stack.enter_context(StopSignal(lambda: inbox.put(StopRequested())))
+        yield emit
+
+
+def _coordinate(
+    fleet: FleetConfig, directory: RunDirectory, emit: Callable[[AnyEvent], None], *, threads: int, hand_out: bool
+) -> bool:
+    """Puts the coordinator together and runs it; returns whether the run is finished."""
+    inbox: queue.SimpleQueue[InboxItem] = queue.SimpleQueue()
+    with StopSignal(lambda: inbox.put(StopRequested())):
         transport = MqttTransport(
             fleet.broker.address(),
             client_id=new_client_id("fedlp", fleet.fleet, "coordinator"),
@@ -145,11 +171,7 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
         )
         freeze_gc()
         try:
-            try:
-                finished = coordinator.run(hand_out=hand_out)
-            except (OSError, StorageError):
-                directory.check_present()
-                raise
+            finished = _run_to_end(coordinator, directory, hand_out=hand_out)
         except SettingError as error:
             log.error("%s", error)  # nothing has begun that could be said to have stopped
             raise
@@ -160,16 +182,16 @@ def _run(fleet: FleetConfig, directory: RunDirectory, *, quiet: bool, threads: i
             raise
         if not finished:
             emit(RunStopped(time=time.time(), round=coordinator.round, reason="signal"))
-    if finished:
-        try:
-            draw_plots(load(directory.summary), directory.path)
-        except StorageError as error:
-            directory.check_present()
-            print_error(f"{error}; the run itself is complete")
-        if not quiet:
-            with output_may_end():
-                print_report(directory.path)
     return finished
+
+
+def _run_to_end(coordinator: Coordinator, directory: RunDirectory, *, hand_out: bool) -> bool:
+    """Runs the coordinator; where the disk fails, it may be the directory that is no longer there."""
+    try:
+        return coordinator.run(hand_out=hand_out)
+    except (OSError, StorageError):
+        directory.check_present()
+        raise
 
 
 def _configure_log(directory: RunDirectory, *, verbose: bool) -> None:
