@@ -112,16 +112,8 @@ def deploy(
 ) -> None:
     """Rolls a model out to the devices of a fleet, or steers a roll-out."""
     if what in ("status", *WORDS):
-        if rollout is None:
-            raise OperatorError(f"fedlp deploy {what} ROLLOUT: name the directory of the roll-out")
-        directory = RolloutDirectory(rollout)
-        if what == "status":
-            raise typer.Exit(_show(directory))
-        raise typer.Exit(_steer(directory, what, gather, verbose=verbose))  # type: ignore[arg-type]
-    if rollout is not None and rollout.name in ("status", *WORDS):
-        raise OperatorError(f"{rollout} stands before the directory: fedlp deploy {rollout} {what}")
-    if rollout is not None:
-        raise OperatorError(f"one directory is deployed at a time: leave {rollout} away")
+        raise typer.Exit(_look_or_steer(what, rollout, gather, verbose=verbose))
+    _check_one_directory(what, rollout)
     source = Path(what)
     wishes = FileWishes(depth=depth, precision=precision, early_exit=early_exit, measured=measured)
     files = _wanted_files(source, wishes)
@@ -165,18 +157,41 @@ def deploy(
     )
     directory = RolloutDirectory(out or Path("rollouts") / release)
     _lock(directory)
+    raise typer.Exit(_carry_out(directory, _taken_up(directory, plan), gather, verbose=verbose))
+
+
+def _look_or_steer(what: str, rollout: Path | None, gather: float, *, verbose: bool) -> int:
+    if rollout is None:
+        raise OperatorError(f"fedlp deploy {what} ROLLOUT: name the directory of the roll-out")
+    directory = RolloutDirectory(rollout)
+    return _show(directory) if what == "status" else _steer(directory, what, gather, verbose=verbose)  # type: ignore[arg-type]
+
+
+def _check_one_directory(what: str, second: Path | None) -> None:
+    if second is not None and second.name in ("status", *WORDS):
+        raise OperatorError(f"{second} stands before the directory: fedlp deploy {second} {what}")
+    if second is not None:
+        raise OperatorError(f"one directory is deployed at a time: leave {second} away")
+
+
+def _taken_up(directory: RolloutDirectory, plan: RolloutPlan) -> RolloutPlan:
+    """Begins a roll-out in its directory, or goes on with the one there; returns the plan that it has.
+
+    Raises:
+        OperatorError: Another roll-out was begun there.
+    """
     if not (directory.exists and directory.events()):
         directory.put_plan(plan)
-    elif directory.phase == "done":  # what devices run now may be something else again
+        return plan
+    if directory.phase == "done":  # what devices run now may be something else again
         _check_same(directory, plan, ("fleet", "release"))
         print("this roll-out was over and begins anew; devices that still run its model say so at once")
         directory.begin_again(plan)
-    else:
-        _check_same(directory, plan)
-        plan = msgspec.structs.replace(plan, run=directory.plan().run)
-        if directory.phase in ("stopped", "aborted"):
-            print(f"this roll-out stays {directory.phase}; to try it again, name another directory with --out")
-    raise typer.Exit(_carry_out(directory, plan, gather, verbose=verbose))
+        return plan
+    _check_same(directory, plan)
+    if directory.phase in ("stopped", "aborted"):
+        print(f"this roll-out stays {directory.phase}; to try it again, name another directory with --out")
+    return msgspec.structs.replace(plan, run=directory.plan().run)
 
 
 def _wanted_files(source: Path, wishes: FileWishes) -> tuple[ReleaseFile, ...]:
