@@ -110,7 +110,7 @@ class RoundController:
         if opened is not None and opened.round == self._machine.round:
             cohort = Cohort(opened.round, opened.cohort)
             updates = self._begin(opened, cohort)
-        elif self._overlapping and self._machine.round > 1 and not self.all_committed:
+        elif self._overlapping and self._machine.round > 1:
             committed = self._machine.round - 1
             opened = round_events.OpenRound(committed, self._context.journal.places(committed), 1)
             cohort = Cohort(opened.round, opened.cohort)

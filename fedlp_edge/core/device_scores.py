@@ -188,11 +188,6 @@ def median_losses(reports: Reports, least: int = 2) -> dict[int, float]:
     return {depth: statistics.median_low(found) for depth, found in sorted(losses.items()) if len(found) >= least}
 
 
-def metrics_by_device(task: str, reports: Reports, depth: int) -> dict[str, dict[str, float]]:
-    """Returns the metrics of one exit by device and name."""
-    return {device: _metrics(task, report[depth]) for device, report in sorted(reports.items()) if depth in report}
-
-
 def _of_exit(task: str, found: Sequence[HeldOutScores], better: Mapping[str, Better]) -> DeviceScores:
     by_device = [_metrics(task, scores) for scores in found]
     together = metrics_of(task, added(scores.sums for scores in found))

@@ -63,11 +63,6 @@ class Scores:
         """Accuracy of each exit alone, 0 to 1, by depth; empty for a task without accuracy."""
         return accuracies(self.metrics)
 
-    @property
-    def ensemble_accuracy(self) -> dict[int, float]:
-        """Accuracy of each ensemble, 0 to 1, by depth; empty for a task without accuracy."""
-        return accuracies(self.ensemble_metrics)
-
 
 @torch.no_grad()
 def evaluate(

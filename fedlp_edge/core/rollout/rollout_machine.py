@@ -104,11 +104,6 @@ class RolloutMachine:
         """Number of devices that failed."""
         return sum(entry.outcome == "failed" for entry in self.devices.values())
 
-    @property
-    def unreached(self) -> tuple[str, ...]:
-        """Devices that were not told."""
-        return tuple(device for device, entry in self.devices.items() if not entry.told and entry.outcome is None)
-
     def next_wakeup(self) -> float:
         """When ``poll`` has something to do, unless an event comes first; infinite if only events matter."""
         heard = [entry.heard_at for entry in self.devices.values() if entry.installing]

@@ -214,7 +214,7 @@ def test_evaluate_averages_the_logits_of_an_ensemble() -> None:
     scores = evaluate(
         nn.Identity(), lambda x: [wrong_of_0.expand(len(x), 2), right_of_0.expand(len(x), 2)], (1, 2), data
     )
-    assert scores.ensemble_accuracy == {1: 0.5, 2: 0.5}
+    assert {depth: metrics["accuracy"] for depth, metrics in scores.ensemble_metrics.items()} == {1: 0.5, 2: 0.5}
     assert scores.ensemble_loss[1] == scores.loss[1]
     # The mean of the logits is [1.5, 0.5].
     log_total = np.log(np.exp(1.5) + np.exp(0.5))
