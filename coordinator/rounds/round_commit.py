@@ -29,6 +29,7 @@ from fedlp_edge.core.device_scores import median_losses
 from fedlp_edge.core.metrics.metric_sums import MetricSums
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.answer_counts import answer_counts
+from fedlp_edge.reporting.round_accounting import round_finished
 from fedlp_edge.reporting.summary import Purpose, RoundSummary, Traffic, values_of
 from fedlp_edge.wire.messages import Offer
 from fedlp_edge.worker.jobs import Evaluate, Evaluated
@@ -202,7 +203,8 @@ class RoundCommit:
         values = values_of(metric, summary.metrics, summary.accuracy).values()
         log.info("round %d: %d of %d devices, %s %s%s", round, len(updates.accepted), len(summary.devices), metric,
                  " ".join(f"{value:.3f}" for value in values) or "not evaluated", _on_devices(summary))  # fmt: skip
-        self._report(summary, len(updates.accepted))
+        warning = self._new_warning(summary.warning, summary.round)
+        self._context.emit(round_finished(summary, len(updates.accepted), warning))
         self._summary_file.update()
         self._closed = None
         closed.committed()
@@ -214,24 +216,6 @@ class RoundCommit:
             answers = answer_counts(self._classes.model, "central", depth, sums[depth])
             if answers is not None:
                 self._context.journal.put_answers(round, msgspec.json.encode(answers), kept)
-
-    def _report(self, summary: RoundSummary, contributors: int) -> None:
-        self._context.emit(
-            events.RoundFinished(
-                time=time.time(),
-                round=summary.round,
-                seconds=summary.seconds,
-                accuracy=summary.accuracy,
-                metrics=summary.metrics,
-                on_devices=summary.on_devices,
-                not_reporting=summary.not_reporting,
-                contributors=contributors,
-                lost=tuple(device.id for device in summary.devices if device.status == "lost"),
-                bytes_down=sum(device.bytes_down for device in summary.devices),
-                bytes_up=sum(device.bytes_up for device in summary.devices),
-                warning=self._new_warning(summary.warning, summary.round),
-            )
-        )
 
     def _new_warning(self, warning: str, round: int) -> str:
         """Returns whether a warning is reported: when it comes up and at the end, not after every round in between."""

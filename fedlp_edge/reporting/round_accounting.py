@@ -1,7 +1,8 @@
-"""This module makes a round's entries of ``summary.json``, for real and simulated fleets alike."""
+"""This module makes what is told of a round, in ``summary.json`` and by its event, for real and simulated fleets."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,8 @@ from typing import Literal
 from fedlp_edge.core.accounting import parameters, parameters_sent
 from fedlp_edge.core.blueprint import Blueprint, Unit
 from fedlp_edge.core.rounds.events import CohortMember
-from fedlp_edge.reporting.summary import DeviceRound
+from fedlp_edge.reporting.events import RoundFinished
+from fedlp_edge.reporting.summary import DeviceRound, RoundSummary
 
 Lack = Literal["lost", "rejected", "failed"]
 
@@ -114,3 +116,27 @@ def coverage(blueprint: Blueprint, deliveries: Mapping[str, tuple[Collection[str
         for unit in blueprint.global_units
         if unit.tensors
     }
+
+
+def round_finished(summary: RoundSummary, contributors: int, warning: str = "") -> RoundFinished:
+    """Makes the event of a round that was committed just now.
+
+    Args:
+        summary: Entry of the round.
+        contributors: Number of updates that count.
+        warning: Suspicion about the accuracy; empty for none.
+    """
+    return RoundFinished(
+        time=time.time(),
+        round=summary.round,
+        seconds=summary.seconds,
+        accuracy=summary.accuracy,
+        metrics=summary.metrics,
+        on_devices=summary.on_devices,
+        not_reporting=summary.not_reporting,
+        contributors=contributors,
+        lost=tuple(device.id for device in summary.devices if device.status == "lost"),
+        bytes_down=sum(device.bytes_down for device in summary.devices),
+        bytes_up=sum(device.bytes_up for device in summary.devices),
+        warning=warning,
+    )

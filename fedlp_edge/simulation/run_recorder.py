@@ -16,7 +16,7 @@ from fedlp_edge.core.start_weights import StartWeightsReport
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.answer_counts import AnswerCounts, answer_counts
 from fedlp_edge.reporting.judged_rounds import JudgedRounds
-from fedlp_edge.reporting.round_accounting import Delivery, Lack, coverage, device_round
+from fedlp_edge.reporting.round_accounting import Delivery, Lack, coverage, device_round, round_finished
 from fedlp_edge.reporting.summary import TIME_SHARE, FinalModel, RoundSummary, Summary, save
 from fedlp_edge.simulation import scores
 from fedlp_edge.simulation.engines.jobs import DeviceTrained, MetricsComputed, PartEvaluated, PersonalHeadEvaluated
@@ -186,21 +186,7 @@ class RunRecorder:
         self._note_downloads(summary)
         self.judged.add(summary)
         self._note_answers(page)
-        self._emit(
-            events.RoundFinished(
-                time=time.time(),
-                round=summary.round,
-                seconds=summary.seconds,
-                accuracy=summary.accuracy,
-                metrics=summary.metrics,
-                on_devices=summary.on_devices,
-                not_reporting=summary.not_reporting,
-                contributors=len(page.trained),
-                lost=tuple(device.id for device in summary.devices if device.status == "lost"),
-                bytes_down=sum(device.bytes_down for device in summary.devices),
-                bytes_up=sum(device.bytes_up for device in summary.devices),
-            )
-        )
+        self._emit(round_finished(summary, len(page.trained)))
         if self._time_share.is_due:
             self.keep()
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from fedlp_edge.core.blueprint import Blueprint, DepthCost, TensorSpec, Unit
 from fedlp_edge.core.rounds.events import CohortMember
-from fedlp_edge.reporting.round_accounting import Delivery, coverage, device_round
-from fedlp_edge.reporting.summary import DeviceRound
+from fedlp_edge.reporting.round_accounting import Delivery, coverage, device_round, round_finished
+from fedlp_edge.reporting.summary import DeviceRound, RoundSummary
 
 L1 = Unit("L1", "0", "layer", 1, (TensorSpec("a", (2, 2)), TensorSpec("a.mean", (2,), "statistic")))
 L2 = Unit("L2", "1", "layer", 2, ())
@@ -64,3 +64,21 @@ def test_ledger_names_each_unit_that_has_tensors_even_if_nobody_sent_it() -> Non
 
     assert ledger == {"L1": {"a": 10, "b": 20}, "H1": {}, "H2": {"b": 20}}
     assert list(ledger["L1"]) == ["a", "b"]
+
+
+def test_finished_round_is_told_with_who_sent_nothing_and_the_bytes_of_all() -> None:
+    summary = RoundSummary(
+        round=3,
+        seconds=1.5,
+        accuracy={1: 0.5},
+        devices=(
+            DeviceRound(id="a", profile="class-s", depth=1, lpr=1.0, status="contributed", bytes_down=100, bytes_up=7),
+            DeviceRound(id="b", profile="class-s", depth=1, lpr=1.0, status="lost", bytes_down=50, bytes_up=1),
+            DeviceRound(id="c", profile="class-s", depth=1, lpr=1.0, status="failed", bytes_down=3),
+        ),
+        coverage={},
+    )
+    told = round_finished(summary, contributors=1, warning="it is no better than chance")
+    assert (told.round, told.seconds, told.accuracy, told.contributors) == (3, 1.5, {1: 0.5}, 1)
+    assert (told.lost, told.bytes_down, told.bytes_up) == (("b",), 153, 8)
+    assert told.warning == "it is no better than chance"
