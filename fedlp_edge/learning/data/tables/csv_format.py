@@ -9,13 +9,14 @@ import io
 import itertools
 import re
 import unicodedata
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import BinaryIO, cast
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.tables.zero_bytes import without_zeros, zeroed_lines
+from fedlp_edge.learning.data.tables.zero_bytes import WithoutZeros
 
 _SAMPLE_BYTES = 1 << 18
 _LINE_BYTES = 1 << 12
@@ -23,6 +24,10 @@ _MAX_HEADER_BYTES = 1 << 26
 _SAMPLE_ROWS = 1000
 _DELIMITERS = (";", "\t", ",", "|")
 _MAX_FIELD = 1 << 20
+_BUFFER_BYTES = 1 << 16
+_WIDE = ("utf-16", "utf-32")
+"""Encodings in which zero bytes are parts of characters."""
+
 _GROUP_SIGNS = " '\u2019\u00a0\u2009\u202f"  # between groups of three digits, beside the point and the comma
 _COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
 _POINT_NUMBER = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
@@ -73,7 +78,6 @@ class CsvFormat:
         header_lines: Number of lines before the first row.
         rows: First rows, as text.
         units: Whether lines of units stand between the names and the first row.
-        zeroed: Number of lines with zero bytes, which count as lines of empty fields.
     """
 
     encoding: str
@@ -83,7 +87,6 @@ class CsvFormat:
     header_lines: int
     rows: tuple[tuple[str, ...], ...]
     units: bool = False
-    zeroed: int = 0
 
 
 def find_format(path: Path, encoding: str = "") -> CsvFormat:
@@ -105,8 +108,9 @@ def find_format(path: Path, encoding: str = "") -> CsvFormat:
         if head.lstrip()[:32].startswith(start):
             raise DataError(f"{path} {what}")
     encoding = encoding or _encoding(head)
-    zeroed = _zeroed_lines(path, head, encoding)
-    if zeroed:
+    if b"\0" in head and not encoding.startswith(_WIDE):
+        if b"\0" in head.lstrip().partition(b"\n")[0]:
+            raise DataError(f"{path} is no text: save the table as CSV (for Parquet write parquet:FILE)")
         head = b"\n".join(b"" if b"\0" in line else line for line in head.split(b"\n"))
     text = _decoded(head, encoding)
     if not whole and "\n" in text:
@@ -135,7 +139,7 @@ def find_format(path: Path, encoding: str = "") -> CsvFormat:
     columns = _names(rows, path, ends[0])
     units = _lines_of_units(rows)
     own = tuple(row for row in rows[1 + units :] if not is_header(row, columns))
-    return CsvFormat(encoding, delimiter, _decimal(own, delimiter), columns, ends[units], own, units > 0, zeroed)
+    return CsvFormat(encoding, delimiter, _decimal(own, delimiter), columns, ends[units], own, units > 0)
 
 
 def is_header(row: Sequence[str], columns: Sequence[str]) -> bool:
@@ -160,19 +164,32 @@ def is_text(path: Path) -> bool:
     return b"\n" in head and b"\0" not in head
 
 
-def open_rows(path: Path, form: CsvFormat) -> TextIO:
-    """Opens a CSV file, compressed by gzip or not, after its header.
+class CsvRows(io.TextIOWrapper):
+    """The text of a CSV file, compressed by gzip or not, after its header; a line with zero bytes is one of gaps.
+
+    Args:
+        path: Path of the file.
+        form: How it is written.
 
     Raises:
         OSError: The file cannot be opened.
     """
-    opened = _opened(path)
-    if form.zeroed:
-        opened = without_zeros(opened, form.delimiter.encode() * (len(form.columns) - 1))
-    file = io.TextIOWrapper(opened, encoding=form.encoding, errors="replace", newline="")
-    for _ in itertools.islice(file, form.header_lines):
-        pass
-    return file
+
+    def __init__(self, path: Path, form: CsvFormat) -> None:
+        opened = _opened(path)
+        self._without_zeros: WithoutZeros | None = None
+        if not form.encoding.startswith(_WIDE):
+            gaps = form.delimiter.encode() * (len(form.columns) - 1)
+            self._without_zeros = WithoutZeros(opened, gaps)
+            opened = io.BufferedReader(self._without_zeros, _BUFFER_BYTES)
+        super().__init__(opened, encoding=form.encoding, errors="replace", newline="")
+        for _ in itertools.islice(self, form.header_lines):
+            pass
+
+    @property
+    def zeroed(self) -> int:
+        """Number of lines with zero bytes, of those that were read so far."""
+        return 0 if self._without_zeros is None else self._without_zeros.zeroed
 
 
 def ends_within_a_line(path: Path, form: CsvFormat) -> bool:
@@ -180,7 +197,7 @@ def ends_within_a_line(path: Path, form: CsvFormat) -> bool:
 
     One whose end is zero bytes has lost that line.
     """
-    if form.encoding.startswith(("utf-16", "utf-32")):
+    if form.encoding.startswith(_WIDE):
         return False
     try:
         with path.open("rb") as file:
@@ -201,16 +218,36 @@ def line_of(path: Path, form: CsvFormat, row: int) -> int:
 
 
 def rows_of(path: Path, form: CsvFormat) -> Iterator[tuple[int, list[str]]]:
-    """Yields the rows of a CSV file as text, each with the number of its line."""
+    """Yields the rows of a CSV file as text, each with the number of its line.
+
+    Raises:
+        DataError: The file cannot be read, or a row is malformed.
+    """
     csv.field_size_limit(_MAX_FIELD)
-    with open_rows(path, form) as file:
-        reader = csv.reader(file, delimiter=form.delimiter, skipinitialspace=True)
-        try:
-            for row in reader:
-                if row and not is_header(row, form.columns):
-                    yield form.header_lines + reader.line_num, row
-        except csv.Error as error:
-            raise DataError(f"{path}:{form.header_lines + reader.line_num}: {error}") from None
+    try:
+        with CsvRows(path, form) as file:
+            reader = csv.reader(file, delimiter=form.delimiter, skipinitialspace=True)
+            try:
+                for row in reader:
+                    if row and not is_header(row, form.columns):
+                        yield form.header_lines + reader.line_num, row
+            except csv.Error as error:
+                raise DataError(f"{path}:{form.header_lines + reader.line_num}: {error}") from None
+    except UNREADABLE as error:
+        raise DataError(unreadable(path, error)) from None
+
+
+UNREADABLE = (OSError, EOFError, zlib.error)
+"""What reading a file, compressed by gzip or not, may raise."""
+
+
+def unreadable(path: Path, error: OSError | EOFError | zlib.error) -> str:
+    """Returns one line for a file that could not be read."""
+    if isinstance(error, EOFError):
+        return f"{path} is compressed by gzip and cut short: copy it again"
+    if isinstance(error, zlib.error | gzip.BadGzipFile):
+        return f"{path} is compressed by gzip and damaged ({error}): copy it again"
+    return f"cannot read {path}: {error.strerror or error}"
 
 
 def is_number(text: str) -> bool:
@@ -275,14 +312,8 @@ def _head(path: Path) -> tuple[bytes, bool]:
                     return head, True
                 head += more
             return head, not file.read(1)
-    except EOFError:
-        raise DataError(_cut_short(path)) from None
-    except OSError as error:  # BadGzipFile is one without a number
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def _cut_short(path: Path) -> str:
-    return f"{path} is compressed by gzip and cut short: copy it again"
+    except UNREADABLE as error:
+        raise DataError(unreadable(path, error)) from None
 
 
 def _encoding(head: bytes) -> str:
@@ -301,25 +332,6 @@ def _encoding(head: bytes) -> str:
     except UnicodeDecodeError:
         return "cp1252"  # what Excel writes in western Europe
     return "utf-8"
-
-
-def _zeroed_lines(path: Path, head: bytes, encoding: str) -> int:
-    """Returns the number of lines with zero bytes, of a file in whose encoding they are no part of characters.
-
-    Raises:
-        DataError: The file is no text, since the line with the names of the columns has some.
-    """
-    if encoding.startswith(("utf-16", "utf-32")):
-        return 0
-    if b"\0" in head.lstrip().partition(b"\n")[0]:
-        raise DataError(f"{path} is no text: save the table as CSV (for Parquet write parquet:FILE)")
-    try:
-        with _opened(path) as file:
-            return zeroed_lines(file)
-    except EOFError:
-        raise DataError(_cut_short(path)) from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _decoded(head: bytes, encoding: str) -> str:

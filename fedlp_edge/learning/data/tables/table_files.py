@@ -20,15 +20,17 @@ from fedlp_edge.learning.data.tables.csv_format import (
     GAPS,
     NO_NUMBERS,
     SWITCHES,
+    UNREADABLE,
     CsvFormat,
+    CsvRows,
     ends_within_a_line,
     find_format,
     is_number,
     line_of,
     number_with_unit,
-    open_rows,
     point_number,
     rows_of,
+    unreadable,
 )
 from fedlp_edge.learning.data.tables.doubtful_values import far_value, mark_of_gaps
 from fedlp_edge.learning.data.tables.parquet_format import nested_columns, parquet_columns, parquet_frames
@@ -88,7 +90,7 @@ class TableFile:
         far: Numbers that are far from all others of their column, by column, so far.
         headers: Number of lines that name the columns once more, so far.
         line_of_units: Whether a CSV file has lines of units below the names of its columns.
-        zeroed: Number of lines of a CSV file with zero bytes, which count as rows of gaps.
+        zeroed: Number of lines of a CSV file with zero bytes, which count as rows of gaps, once it was read.
         has_rows: Whether a CSV file has rows below the names of its columns.
         ends_within_a_line: Whether the last line of a CSV file has no end.
 
@@ -137,7 +139,7 @@ class TableFile:
         decimal = "." if self._form is None else self._form.decimal
         self._time = TimeColumn(options.time, decimal, self.place, lambda: self._frames([options.time[0]]))
         self.line_of_units = self._form is not None and self._form.units
-        self.zeroed = 0 if self._form is None else self._form.zeroed
+        self.zeroed = 0
         self.has_rows = self._form is None or bool(self._form.rows)
         self.ends_within_a_line = self._form is not None and ends_within_a_line(path, self._form)
 
@@ -206,7 +208,7 @@ class TableFile:
         gaps = [*GAPS, *NO_NUMBERS, *self._options.missing_words]
         try:
             with (
-                open_rows(self.path, form) as rows,
+                CsvRows(self.path, form) as rows,
                 pandas.read_csv(
                     rows,
                     sep=form.delimiter,
@@ -227,10 +229,11 @@ class TableFile:
                     if frame[_BEYOND].notna().any():
                         raise DataError(self._too_many_fields())
                     yield self._without_headers(frame[wanted])
+                self.zeroed = rows.zeroed
         except DataError:
             raise
-        except EOFError:
-            raise DataError(f"{self.path} is compressed by gzip and cut short: copy it again") from None
+        except UNREADABLE as error:
+            raise DataError(unreadable(self.path, error)) from None
         except MemoryError:
             raise DataError(f"cannot read {self.path}: it takes more memory than there is") from None
         except Exception as error:

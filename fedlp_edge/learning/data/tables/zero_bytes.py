@@ -7,7 +7,6 @@ another.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,41 +22,59 @@ def is_blank(path: Path) -> bool:
         return False
 
 
-def zeroed_lines(file: BinaryIO) -> int:
-    """Returns the number of lines with zero bytes.
-
-    Args:
-        file: Open file, at its beginning.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    if not any(b"\0" in chunk for chunk in iter(lambda: file.read(_CHUNK), b"")):
-        return 0
-    file.seek(0)
-    return sum(b"\0" in line for line in file)
-
-
-def without_zeros(file: BinaryIO, line: bytes) -> BinaryIO:
-    """Returns a file's bytes with another line in the place of each line with zero bytes.
+class WithoutZeros(io.RawIOBase):
+    """The bytes of a file with another line in the place of each line with zero bytes.
 
     Args:
         file: Open file.
         line: The other line, without its end.
+
+    Attributes:
+        zeroed: Number of lines with zero bytes, of what was read so far.
     """
-    return io.BufferedReader(_Lines(line + b"\n" if b"\0" in each else each for each in file))
 
-
-class _Lines(io.RawIOBase):
-    def __init__(self, lines: Iterator[bytes]) -> None:
-        self._lines = lines
-        self._rest = b""
+    def __init__(self, file: BinaryIO, line: bytes) -> None:
+        self._file = file
+        self._line = line
+        self._begun = b""  # the beginning of a line whose end was not read yet
+        self._rest = memoryview(b"")
+        self.zeroed = 0
 
     def readable(self) -> bool:
+        """Returns True."""
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        self._rest = self._rest or next(self._lines, b"")
+        """Reads into a buffer; returns the number of bytes, 0 at the end.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        self._rest = self._rest or memoryview(self._lines())
         count = min(len(buffer), len(self._rest))
         buffer[:count], self._rest = self._rest[:count], self._rest[count:]
         return count
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+        super().close()
+
+    def _lines(self) -> bytes:
+        """Returns the next whole lines, and what stands behind the last of them at the end of the file."""
+        while chunk := self._file.read(_CHUNK):
+            # Files of old Macs end their lines with a carriage return alone, and would be held back as a whole.
+            end = chunk.rfind(b"\n" if b"\n" in chunk else b"\r") + 1
+            if end:
+                lines, self._begun = self._begun + chunk[:end], chunk[end:]
+                return self._mended(lines)
+            self._begun += chunk
+        lines, self._begun = self._begun, b""
+        return self._mended(lines)
+
+    def _mended(self, lines: bytes) -> bytes:
+        if b"\0" not in lines:
+            return lines
+        mended = [self._line + b"\n" if b"\0" in line else line for line in io.BytesIO(lines)]
+        self.zeroed += sum(b"\0" in line for line in io.BytesIO(lines))
+        return b"".join(mended)

@@ -65,6 +65,7 @@ def test_signs_are_found_out(tmp_path: Path, content: bytes, signs: tuple[str, s
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         (b"<!DOCTYPE html>\n", "is a web page"),
         (gzip.compress(b"a;b\n1;2\n", mtime=0)[:12], "is compressed by gzip and cut short"),
+        (gzip.compress(b"a;b\n1;2\n", mtime=0)[:10] + b"\xff" * 20, r"is compressed by gzip and damaged \(.*\): copy"),
         (b"a,a\n1,2\n", ":1: columns 1 and 2 are both called 'a'"),
     ],
 )
@@ -112,3 +113,15 @@ def test_numbers_of_any_locale_are_read(text: str, decimal: str, number: str) ->
 @pytest.mark.parametrize(("text", "number"), [("1,5", True), ("-2e3", True), ("TRUE", True), ("1.2.3", False)])
 def test_numbers_are_told_with_either_decimal_sign(text: str, number: bool) -> None:
     assert is_number(text) == number
+
+
+def test_file_that_is_damaged_behind_its_first_rows_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    text = b"a;b\n" + b"".join(b"%d;%d\n" % (number, number * 7919) for number in range(60_000))
+    whole = gzip.compress(text, mtime=0)
+    path = tmp_path / "t.csv"
+    found = form(path, whole[:-8] + b"\0" * 8)
+    with pytest.raises(DataError, match=r"^.*t\.csv is compressed by gzip and damaged \(.*\): copy it again$"):
+        list(rows_of(path, found))
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"^.*t\.csv is compressed by gzip and cut short: copy it again$"):
+        list(rows_of(path, found))

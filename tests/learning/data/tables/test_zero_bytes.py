@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.learning.data.tables.zero_bytes import is_blank, without_zeros, zeroed_lines
+from fedlp_edge.learning.data.tables import zero_bytes
+from fedlp_edge.learning.data.tables.zero_bytes import WithoutZeros, is_blank
 
 
 @pytest.mark.parametrize(
@@ -20,8 +21,25 @@ from fedlp_edge.learning.data.tables.zero_bytes import is_blank, without_zeros, 
     ],
 )
 def test_a_line_with_zero_bytes_becomes_another_one(content: bytes, count: int, read: bytes) -> None:
-    assert zeroed_lines(io.BytesIO(content)) == count
-    assert without_zeros(io.BytesIO(content), b",").read() == read
+    file = WithoutZeros(io.BytesIO(content), b",")
+    assert file.read() == read
+    assert file.zeroed == count
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_lines_that_lie_across_what_is_read_at_once_stay_whole(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+    lines = [b"1,2", b"33,444", b"", b"5,6666666", b"7"]
+    for size in range(1, 24):
+        monkeypatch.setattr(zero_bytes, "_CHUNK", size)
+        assert WithoutZeros(io.BytesIO(end.join(lines)), b",").read() == end.join(lines)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 100])
+def test_zero_bytes_are_found_wherever_a_line_is_cut(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(zero_bytes, "_CHUNK", size)
+    file = WithoutZeros(io.BytesIO(b"1,2\n33,\0\0\0\n\0,4\n5,6\n"), b",")
+    assert file.read() == b"1,2\n,\n,\n5,6\n"
+    assert file.zeroed == 2
 
 
 def test_a_file_of_zero_bytes_is_as_blank_as_an_empty_one(tmp_path: Path) -> None:
