@@ -158,9 +158,12 @@ class TableReport:
                 "in a column for group="
             )
         if self.repeated:
+            why = "local times do so when the clock is set back, UTC never does"
+            if 2 * self.repeated > self.rows:
+                why = "the times may be rounded, as spreadsheets save 1.7041E+12, or be dates alone"
             said.append(
                 f"{_count(self.repeated, 'row')} with the time of another row of their series, in the order of the "
-                "file: local times do so when the clock is set back, UTC never does"
+                f"file: {why}"
             )
         return said
 

@@ -16,3 +16,13 @@ def test_what_is_left_out_comes_before_what_is_doubtful() -> None:
         "is used as a feature: name the features without it with features= if that is not meant; classes that differ "
         "in capitals alone count as different: OK, ok"
     )
+
+
+def test_a_few_equal_times_are_a_clock_that_was_set_back_and_most_are_rounded() -> None:
+    assert str(TableReport(rows=100, repeated=4)) == (
+        "4 rows with the time of another row of their series, in the order of the file: local times do so when the "
+        "clock is set back, UTC never does"
+    )
+    assert str(TableReport(rows=100, repeated=51)).endswith(
+        "in the order of the file: the times may be rounded, as spreadsheets save 1.7041E+12, or be dates alone"
+    )
