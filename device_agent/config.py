@@ -208,4 +208,6 @@ def _checked(key: str, value: Any) -> Any:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError:
         allowed = _NAME_WORDS if key in ("fleet", "id") else describe(msgspec.inspect.type_info(kind))
-        raise ConfigError(f"--{key} is {value!r}; it must be {allowed}") from None
+        # Elsewhere, a device is named by an option of this name.
+        named = "; it is --id that names the device" if key == "device" else ""
+        raise ConfigError(f"--{key} is {value!r}; it must be {allowed}{named}") from None

@@ -135,3 +135,10 @@ def test_draws_sessions_that_sort_by_time():
     assert len(set(sessions)) == 3
     assert [s[:12] for s in sessions] == sorted(s[:12] for s in sessions)
     msgspec.convert(sessions[0], Name)
+
+
+def test_a_device_that_is_named_by_the_option_for_its_processor_is_told_the_right_one():
+    with pytest.raises(
+        ConfigError, match=r'--device is .pi-1.; it must be "auto" .*; it is --id that names the device$'
+    ):
+        load_config(None, {**GIVEN, "device": "pi-1"})
