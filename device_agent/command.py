@@ -127,14 +127,10 @@ def serve(config: AgentConfig) -> int:
     """
     logging.basicConfig(level=logging.DEBUG if config.verbose else logging.INFO)
     plain_log("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-    spec = parse_spec(str(config.data))
-    check_source(spec)
-    check_outside(spec, config.state_dir, "--state")
-    have_temporary_directory(make_directory(config.state_dir))
+    _check_places(config)
     root = root_of_trust(config.root)
     identity = Identity(Topics(str(config.fleet)), config.device_id, new_session())
-    profile = find_profile(config.profile)
-    host = probe_host()
+    profile, host = find_profile(config.profile), probe_host()
     if warning := torch_warning():
         logging.warning("%s", warning)
     others = other_agents()
@@ -147,9 +143,7 @@ def serve(config: AgentConfig) -> int:
         process_bytes=worker_share(host, profile),
         allow_models=config.allow_models,
     )
-    calibration = None
-    if config.calibrate and profile.calibrate:
-        calibration = find_calibration(host, options, cache_directory("calibration"))
+    calibrates = config.calibrate and profile.calibrate
     settings = AgentSettings(
         identity=identity,
         data=str(config.data),
@@ -160,27 +154,45 @@ def serve(config: AgentConfig) -> int:
         root=root,
         once=config.once,
         wait_seconds=config.wait_seconds,
-        calibration=calibration,
+        calibration=find_calibration(host, options, cache_directory("calibration")) if calibrates else None,
         report_metrics=config.report_metrics,
         keep_models=config.keep_models,
         serving=config.serve.options(config.state_dir / "models" / CURRENT, config.broker),
     )
-    will = LastWill(identity.topics.of("device", identity.device), encode(status(identity, None)))
-    address = config.broker.address()
-    client_id = new_client_id("fedlp", str(config.fleet), identity.device)
-    transport = MqttTransport(address, client_id, will, remembered_limits(), patient=True)
     with Confinement(bounds_of(profile, host, threads)) as confinement:
         if confinement.worker is not None:
             options = msgspec.structs.replace(options, memory_group=str(confinement.worker.directory))
-        member = Agent.open(settings, transport, functools.partial(WorkerProcess, options))
-        logging.info("device %s joins fleet %s at %s", identity.device, config.fleet, address.url)
-        freeze_gc()
-        with StopSignal(on_stop=member.stop) as stop:
-            try:
-                ended = member.run()
-            except NoCoordinatorError as error:
-                print_error(str(error))
-                return EXIT_NO_COORDINATOR
+        return _take_part(config, settings, options)
+
+
+def _check_places(config: AgentConfig) -> None:
+    """Checks the data, and makes the directory of the state, before anything is measured or loaded.
+
+    Raises:
+        DataError: The data cannot be used, or the state would lie among them.
+        StorageError: The directory of the state cannot be made or written to.
+    """
+    spec = parse_spec(str(config.data))
+    check_source(spec)
+    check_outside(spec, config.state_dir, "--state")
+    have_temporary_directory(make_directory(config.state_dir))
+
+
+def _take_part(config: AgentConfig, settings: AgentSettings, options: WorkerOptions) -> int:
+    """Runs the agent; returns the exit code of the process."""
+    identity, address = settings.identity, config.broker.address()
+    will = LastWill(identity.topics.of("device", identity.device), encode(status(identity, None)))
+    client_id = new_client_id("fedlp", str(config.fleet), identity.device)
+    transport = MqttTransport(address, client_id, will, remembered_limits(), patient=True)
+    member = Agent.open(settings, transport, functools.partial(WorkerProcess, options))
+    logging.info("device %s joins fleet %s at %s", identity.device, config.fleet, address.url)
+    freeze_gc()
+    with StopSignal(on_stop=member.stop) as stop:
+        try:
+            ended = member.run()
+        except NoCoordinatorError as error:
+            print_error(str(error))
+            return EXIT_NO_COORDINATOR
     return 0 if ended or stop.reason == "parent" else EXIT_STOPPED
 
 

@@ -312,24 +312,7 @@ class Agent:
             return [event]
         result = self._trainer.finish(event)
         if isinstance(result, DeviceMeasurement):
-            facts = device_facts(
-                probe_host(), result, self._settings.profile, self._settings.threads, self._settings.calibration
-            )
-            if not self._settings.report_metrics:
-                facts = without_statistics(facts)
-            log.info(
-                "%s: %d samples, %.1f GMAC/s in training on %s, %.0f MB for training",
-                facts.profile,
-                facts.samples,
-                facts.training_macs_per_second / 1e9,
-                facts.cuda_name or f"{facts.threads} CPU thread(s)",
-                facts.training_memory / 1e6,
-            )
-            if result.found:
-                log.info("data: %s", result.found)
-            if result.remarks:
-                log.warning("data: %s", result.remarks)
-            return [DeviceMeasured(facts)]
+            return [self._measured(result)]
         if isinstance(result, ModelBuilt):
             self._blueprint = (result.model, result.blueprint)
         if isinstance(result, PersonalModelMade):
@@ -337,6 +320,26 @@ class Agent:
             result.path.unlink(missing_ok=True)
             return [] if result.proof is None else [ModelChecked(result.proof)]
         return [] if result is None else [result]
+
+    def _measured(self, result: DeviceMeasurement) -> DeviceMeasured:
+        """Makes the report of this device of what its worker has measured, and logs it."""
+        settings = self._settings
+        facts = device_facts(probe_host(), result, settings.profile, settings.threads, settings.calibration)
+        if not settings.report_metrics:
+            facts = without_statistics(facts)
+        log.info(
+            "%s: %d samples, %.1f GMAC/s in training on %s, %.0f MB for training",
+            facts.profile,
+            facts.samples,
+            facts.training_macs_per_second / 1e9,
+            facts.cuda_name or f"{facts.threads} CPU thread(s)",
+            facts.training_memory / 1e6,
+        )
+        if result.found:
+            log.info("data: %s", result.found)
+        if result.remarks:
+            log.warning("data: %s", result.remarks)
+        return DeviceMeasured(facts)
 
     def _installation_came_to(self, state: InstallState) -> None:
         if state == "probation":

@@ -146,6 +146,10 @@ class RoundTask:
         job.stage, self._training = "training", job
         job.bytes_down, job.payload_down = self._take_bytes_down()
         self.carried_rate = self._downloads.take_carried_rate()
+        return [self._training_of(job)]
+
+    def _training_of(self, job: _Job) -> TrainRound:
+        """Returns the training of a task whose model is here."""
         task = msgspec.structs.replace(job.task, chunk_bytes=self.link.chunk_bytes(job.task.chunk_bytes))
         units = job.blueprint.exchanged_by(task.depth)
         exchanged = [unit.id for unit in units]
@@ -161,25 +165,23 @@ class RoundTask:
             granularity=task.granularity,
         )
         upload = sum(upload_bytes(unit, task.encoding) for unit in units if unit.id in sent)
-        return [
-            TrainRound(
-                task=task,
-                fingerprint=job.fingerprint,
-                order=tuple(exchanged),
-                sent=sent,
-                withheld=(*personal, *withheld_units(task.exchange_every, exchanged, task.round)),
-                reuse_since=dict.fromkeys(persistent, 1) | reuse_since(task.exchange_every, exchanged, task.round),
-                bytes_down=job.bytes_down,
-                payload_down=job.payload_down,
-                tensors={
-                    unit.id: tuple(tensor for tensor in unit.tensors if tensor.name in sent[unit.id])
-                    for unit in units
-                    if unit.id in sent
-                },
-                until=job.expires_at - self.link.seconds(upload),
-                received={unit.id: unit.tensors for unit in units},
-            )
-        ]
+        return TrainRound(
+            task=task,
+            fingerprint=job.fingerprint,
+            order=tuple(exchanged),
+            sent=sent,
+            withheld=(*personal, *withheld_units(task.exchange_every, exchanged, task.round)),
+            reuse_since=dict.fromkeys(persistent, 1) | reuse_since(task.exchange_every, exchanged, task.round),
+            bytes_down=job.bytes_down,
+            payload_down=job.payload_down,
+            tensors={
+                unit.id: tuple(tensor for tensor in unit.tensors if tensor.name in sent[unit.id])
+                for unit in units
+                if unit.id in sent
+            },
+            until=job.expires_at - self.link.seconds(upload),
+            received={unit.id: unit.tensors for unit in units},
+        )
 
     def trained(self, event: RoundTrained, now: float) -> Effects:
         """Notes that the worker has trained the round; the update is in the outbox."""
