@@ -23,7 +23,7 @@ from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.files import write_file
 from fedlp_edge.system.lifecycle import own_command
-from fedlp_edge.transport.address import without_password
+from fedlp_edge.transport.broker_url import without_password
 
 log = logging.getLogger("fedlp.coordinator")
 

@@ -8,34 +8,23 @@ environment.
 from __future__ import annotations
 
 import os
-import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.system.directories import expand_user
+from fedlp_edge.transport.broker_url import DEFAULT_PORTS, masked, parse_broker_url
 from fedlp_edge.transport.presets import PRESETS, BrokerPreset, PresetName
 
 DEFAULT_URL = "mqtt://127.0.0.1:1883"
-DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
-DEFAULT_PATH = "/mqtt"
-"""Default path of WebSocket URLs; most brokers and hosted services use it."""
-
 KEEPALIVE_SECONDS = 30
 
 URL_VARIABLE = "FEDLP_BROKER_URL"
-
-_OTHER_SCHEMES = {
-    **dict.fromkeys(("tcp", "mqtt+tcp", "http"), "mqtt"),
-    **dict.fromkeys(("ssl", "tls", "mqtt+ssl", "mqtt+tls", "https"), "mqtts"),
-}
-"""Schemes that other MQTT programs and people write, with the one that is meant."""
 
 _MISSPELT = {
     **dict.fromkeys(("USER", "USER_NAME", "LOGIN"), "USERNAME"),
@@ -86,7 +75,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
     keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] | None = None
 
     def __repr__(self) -> str:
-        return f"BrokerSettings(url={_without_password(self.url)!r})"
+        return f"BrokerSettings(url={masked(self.url)!r})"
 
     def address(self, environ: Mapping[str, str] | None = None) -> BrokerAddress:
         """Returns the complete address and login, with missing settings taken from the environment.
@@ -225,15 +214,14 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
     named = environ.get(URL_VARIABLE)
     if settings.url == DEFAULT_URL and named:
         settings, allow_password = msgspec.structs.replace(settings, url=named), True
-    parts = _split(settings.url)
-    if parts.password is not None and not allow_password:
+    url = parse_broker_url(settings.url)
+    if url.password is not None and not allow_password:
         raise ConfigError(
             "a password in a broker URL on a command line is visible to everyone on this machine; set "
             "FEDLP_BROKER_PASSWORD or FEDLP_BROKER_PASSWORD_FILE, or write it into the configuration file"
         )
-    tls = parts.scheme in {"mqtts", "wss"}
-    username = settings.username or _unquoted(parts.username) or environ.get("FEDLP_BROKER_USERNAME") or None
-    password, password_file = _password(settings, _unquoted(parts.password), environ)
+    username = settings.username or url.username or environ.get("FEDLP_BROKER_USERNAME") or None
+    password, password_file = _password(settings, url.password, environ)
     if password is not None and username is None:
         raise ConfigError("there is a broker password but no user name; set FEDLP_BROKER_USERNAME or username")
     ca = _file("CA", settings.ca or environ.get("FEDLP_BROKER_CA"))
@@ -241,15 +229,12 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
     key = _file("client key", settings.key or environ.get("FEDLP_BROKER_KEY"))
     if (certificate is None) != (key is None):
         raise ConfigError("a broker client certificate and its key go together; one of them is not given")
-    if not tls and (ca or certificate):
-        raise ConfigError(
-            f"certificates are given, but {_without_password(settings.url)} is not encrypted; use "
-            f"{'mqtts' if parts.scheme == 'mqtt' else 'wss'}://"
-        )
+    if not url.tls and (ca or certificate):
+        raise ConfigError(f"certificates are given, but {masked(settings.url)} is not encrypted; use {url.scheme}s://")
     return BrokerAddress(
-        host=unquote(parts.hostname or ""),
-        port=parts.port or DEFAULT_PORTS[parts.scheme],
-        tls=tls,
+        host=url.host,
+        port=url.port,
+        tls=url.tls,
         username=username,
         password=password,
         ca=ca,
@@ -259,7 +244,7 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
         max_packet_bytes=settings.max_packet_bytes,
         max_queued_messages=settings.max_queued_messages,
         protocol=settings.protocol,
-        path=_path(parts),
+        path=url.path,
         keepalive_seconds=settings.keepalive_seconds or KEEPALIVE_SECONDS,
         password_file=password_file,
     )
@@ -277,13 +262,6 @@ def _check_names(environ: Mapping[str, str]) -> None:
             raise ConfigError(f"the environment variable {name} is not read; its name is {meant}")
 
 
-def _path(parts: SplitResult) -> str | None:
-    if parts.scheme in {"mqtt", "mqtts"}:
-        return None
-    path = parts.path if parts.path not in {"", "/"} or parts.query else DEFAULT_PATH
-    return f"{path or '/'}{'?' if parts.query else ''}{parts.query}"
-
-
 def _preset(name: str | None) -> BrokerPreset:
     if not name:
         return PRESETS["generic"]
@@ -291,58 +269,6 @@ def _preset(name: str | None) -> BrokerPreset:
         if preset.name == name:
             return preset
     raise ConfigError(f"broker preset {name!r} is unknown; use one of {', '.join(PRESETS)}")
-
-
-def _split(url: str) -> SplitResult:
-    url = url.strip()  # a line of a file may end in a blank
-    shown = _without_password(url)
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:  # the text of this error may quote a password
-        write = "mqtt://HOST:PORT, with %XX for special characters in a login"
-        host = shown.partition("://")[2].rpartition("@")[2]
-        if "[" not in host and ("::" in host or host.count(":") > 2):
-            write = "IPv6 addresses in brackets, mqtt://[HOST]:PORT"
-        elif "," in host:
-            write = "one broker, mqtt://HOST:PORT"
-        elif "[" not in host and re.search(r":[^:/?#]+$", host):
-            write = "mqtt://HOST:PORT with a port from 1 to 65535, and %XX for special characters in a login"
-        raise ConfigError(f"broker URL {shown!r} is malformed; write {write}") from None
-    if parts.scheme not in DEFAULT_PORTS or "://" not in url:
-        raise ConfigError(
-            f"broker URL {shown!r} must begin with mqtt:// or mqtts:// (TLS), for WebSockets with ws:// or wss:// (TLS)"
-            f"{_likely_url(shown)}"
-        )
-    if not parts.hostname:
-        raise ConfigError(f"broker URL {shown!r} names no host; write mqtt://HOST or mqtt://HOST:PORT")
-    if port == 0:
-        raise ConfigError(f"broker URL {shown!r} names port 0; brokers usually listen on 1883 (8883 for TLS)")
-    if parts.scheme in {"ws", "wss"}:
-        if parts.fragment or not f"{parts.path}{parts.query}".isascii() or " " in parts.path:
-            raise ConfigError(f"broker URL {shown!r} has a malformed path; write {parts.scheme}://HOST:PORT/PATH")
-    elif "@" in f"{parts.path}{parts.query}{parts.fragment}":
-        raise ConfigError(
-            f"broker URL {shown!r} has / ? or # before its @; in a login, write %2F for /, %3F for ? and %23 for #, or "
-            "set FEDLP_BROKER_USERNAME and FEDLP_BROKER_PASSWORD"
-        )
-    elif parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ConfigError(
-            f"broker URL {shown!r} has something after the port; write mqtt://HOST:PORT (paths are for ws:// and wss://)"
-        )
-    return parts
-
-
-def _likely_url(shown: str) -> str:
-    """Returns what to write in place of a URL without a scheme, or with another program's; empty if nobody knows."""
-    scheme, mark, rest = shown.rpartition("://")
-    rest = rest.rstrip("/") if mark else rest.removeprefix("mqtt:")
-    meant = _OTHER_SCHEMES.get(scheme.lower(), "") if mark else "mqtt"
-    if not meant or re.fullmatch(r"[A-Za-z0-9._-]+(:[0-9]+)?", rest) is None:
-        return ""
-    if scheme.lower() in {"http", "https"}:  # the port is that of a web page then
-        rest = rest.partition(":")[0]
-    return f"; write {meant}://{rest}"
 
 
 def _password(
@@ -380,23 +306,3 @@ def _file(what: str, path: str | None) -> Path | None:
     if not found.is_file():
         raise ConfigError(f"broker {what} file {path} does not exist")
     return found
-
-
-def _unquoted(text: str | None) -> str | None:
-    return unquote(text) if text else None
-
-
-def without_password(url: str) -> str:
-    """Returns the URL without its password, for a file that others may read."""
-    return _without_password(url).replace(":***@", "@")
-
-
-def _without_password(url: str) -> str:
-    """Returns the URL with its password masked and its query (it may hold a token) cut, even if it is malformed."""
-    scheme, mark, rest = url.partition("://")
-    query, at = rest.find("?"), rest.rfind("@")
-    if 0 <= query < at:  # the question mark may belong to a password as well as begin a query
-        return f"{scheme}{mark}{re.split('[:/?#@]', rest, maxsplit=1)[0]}***"
-    login, at_sign, host = rest.partition("?")[0].rpartition("@")
-    user, colon, _ = login.partition(":")
-    return f"{scheme}{mark}{user}{':***' if colon else ''}{at_sign}{host}"
