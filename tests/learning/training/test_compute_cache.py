@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from pathlib import Path
 
@@ -12,52 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from fedlp_edge.core.settings import ComputeMode, MemorySaving, ModelSettings, TrainingSettings
-from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.training.compute_cache import ComputeCache, describe
 from fedlp_edge.learning.training.compute_trial import Choice
 from fedlp_edge.learning.training.fallback import Execution, FailedAttempt
-
-CPU = torch.device("cpu")
-
+from tests.learning.training.computed_models import CPU, TRAINING, SpoiltInBfloat16, digits, pooled_net
 
 MODEL = ModelSettings(name="small-cnn", input=(1, 8, 8))
 
 
-TRAINING = TrainingSettings(batch_size=8)
-
-
-class SpoiltInBfloat16(nn.Module):
-    """Fine in float32; in bfloat16 its answers are no numbers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.linear(x.flatten(1))
-        return logits * math.nan if logits.dtype == torch.bfloat16 else logits
-
-
-def pooled_net() -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(8, 8, 3, padding=1),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(32, 10),
-        )
-
-
 def mode_of(choices: ComputeCache, model: nn.Module, training: TrainingSettings = TRAINING) -> ComputeMode:
     return choices.execution(model, digits(), training, MODEL, 1).compute
-
-
-def digits(limit: int = 100) -> Dataset:
-    return load_data(f"digits#limit={limit}")
 
 
 def test_choices_take_what_the_settings_name(tmp_path: Path) -> None:

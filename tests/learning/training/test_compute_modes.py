@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedlp_edge.core.settings import ComputeMode, TrainingSettings
-from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.training.compute_modes import COMPUTE, candidates, has_bfloat16
 from fedlp_edge.learning.training.loop import DivergedError, train_round
-
-CPU = torch.device("cpu")
-TRAINING = TrainingSettings(batch_size=8)
-
-
-class SpoiltInBfloat16(nn.Module):
-    """Fine in float32; in bfloat16 its answers are no numbers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.linear(x.flatten(1))
-        return logits * math.nan if logits.dtype == torch.bfloat16 else logits
-
-
-def pooled_net() -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(8, 8, 3, padding=1),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(32, 10),
-        )
-
-
-def digits(limit: int = 100) -> Dataset:
-    return load_data(f"digits#limit={limit}")
+from tests.learning.training.computed_models import CPU, TRAINING, SpoiltInBfloat16, digits, pooled_net
 
 
 def test_every_mode_of_the_settings_is_there() -> None:
