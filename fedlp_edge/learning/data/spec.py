@@ -47,7 +47,7 @@ OWN_OPTIONS: dict[str, tuple[str, ...]] = {
         "cache",
     ),
     "parquet": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "missing", "cache"),
-    "huggingface": ("target", "features", "group", "only", "size", "channels", "cache"),
+    "huggingface": ("target", "features", "group", "only", "size", "channels", "rate", "seconds", "mels", "cache"),
     "callable": ("cache",),
 }
 """Options that only some sources take, by the source."""
@@ -327,14 +327,24 @@ def check_source(spec: DataSpec) -> None:
         raise DataError(f"cannot read {spec.argument}: {error.strerror or error}") from None
 
 
+def require_scipy() -> None:
+    """Checks that SciPy is installed, which sounds need.
+
+    Raises:
+        DataError: It is not; the message says what to install.
+    """
+    if find_spec("scipy") is None:
+        raise DataError('sounds need SciPy: pip install "fedlp-edge[audio]"')
+
+
 def _check_path(spec: DataSpec, path: Path) -> None:
     if spec.source in _FOLDERS and not path.is_dir():
         kind = "image" if spec.source == "imagefolder" else "sound"
         raise DataError(f"there is no {kind} directory {shown_path(path)}{path_hint(spec.argument, path)}")
     if spec.source == "imagefolder" and find_spec("PIL") is None:  # an extra that only pictures need
         raise DataError('pictures need Pillow: pip install "fedlp-edge[vision]"')
-    if spec.source == "audiofolder" and find_spec("scipy") is None:
-        raise DataError('sounds need SciPy: pip install "fedlp-edge[audio]"')
+    if spec.source == "audiofolder":
+        require_scipy()
     if spec.source in ("csv", "parquet") and find_spec("pandas") is None:
         raise DataError('tables need pandas: pip install "fedlp-edge[tables]"')
     if spec.source in ("parquet", "huggingface") and find_spec("pyarrow") is None:

@@ -1,4 +1,4 @@
-"""This module keeps encoded pictures that came out of tables, in memory or, if they are large, in a temporary file."""
+"""This module keeps pictures and sounds that came out of tables, in memory or, if they are large, in a file."""
 
 from __future__ import annotations
 
@@ -140,5 +140,5 @@ class EncodedSpool:
             self._file.writelines(self._parts)
             self._file.flush()
         except OSError as error:
-            raise DataError(f"cannot keep the pictures in {self._directory}: {error.strerror}") from None
+            raise DataError(f"cannot keep the encoded files in {self._directory}: {error.strerror}") from None
         self._parts, self._in_memory = [], 0

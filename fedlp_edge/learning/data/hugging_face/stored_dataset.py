@@ -1,4 +1,4 @@
-"""This module makes samples of a stored data set: pictures, or arrays of numbers, with the targets of one column."""
+"""This module makes samples of a stored data set: pictures, sounds or arrays, with the targets of one column."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from fedlp_edge.learning.data.readers.group_numbers import numbered_groups
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
-from fedlp_edge.learning.data.spec import DataSpec
+from fedlp_edge.learning.data.sounds.sound_samples import SoundList, sound_samples
+from fedlp_edge.learning.data.spec import DataSpec, require_scipy
 from fedlp_edge.system.machine_cache import cache_directory
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
 
 _ROWS = 256  # read together
 _NAMED = 3  # columns in a message
+_HEAD_BYTES = 12
+_SOUNDS = (b"fLaC", b"OggS", b"ID3")  # the first bytes of compressed sounds
 _ADVICE: dict[ColumnKind, str] = {
     "text": "holds text, which a model does not take as it is: return numbers from a function, module:callable",
-    "sound": "holds sounds: write them as files into folders, for audiofolder:DIR",
     "number": "holds single numbers: save the table with to_parquet, for parquet:FILE#target=COLUMN",
     "other": "holds what is neither pictures nor arrays of numbers: return numbers from a function, module:callable",
     "class": "holds class numbers, which are learned: name the column of the samples",
@@ -72,7 +74,7 @@ class _Rows:
     """Holds the rows of one split that are used.
 
     Attributes:
-        samples: Encoded pictures of the N rows, or their arrays [N, ...].
+        samples: Encoded pictures or sounds of the N rows, or their arrays [N, ...].
         target: Target of each row as it is stored.
         groups: Name of the group of each row; empty if there are no groups.
         keys: Hash of each sample in hexadecimal digits.
@@ -108,7 +110,13 @@ def list_stored(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sample
     if not files.other and spec.held_out is not None:
         kept = np.flatnonzero(is_in_test_split(keys_of_names(rows.keys), spec.held_out) == (split == "test"))
     labels = coarse_classes(targets)
-    if isinstance(rows.samples, EncodedFiles):
+    if isinstance(rows.samples, EncodedFiles) and _are_sounds(chosen.sample, rows.samples):
+        sounds = SoundList(rows.samples, rows.keys, rows.samples.names, targets, rows.remarks)
+
+        def samples(keep: Indices | None) -> Samples:
+            made = sound_samples(sounds, spec, kept if keep is None else kept[keep])
+            return replace(made, index=np.searchsorted(kept, made.index))
+    elif isinstance(rows.samples, EncodedFiles):
         listed = PictureList(spec.path, targets.names, rows.samples, labels, SkippedFiles(), rows.keys)
 
         def samples(keep: Indices | None) -> Samples:
@@ -125,6 +133,20 @@ def list_stored(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sample
             return made if x.dtype == np.uint8 else replace(made, x=stored(x, what), scale=1.0, mean=(0.0,), std=(1.0,))
 
     return SampleListing(labels[kept], targets.names, samples, None if groups is None else groups[kept], group_names)
+
+
+def _are_sounds(column: Column, files: EncodedFiles) -> bool:
+    """Tells sounds from pictures, where no feature does by the first bytes of the first one.
+
+    Raises:
+        DataError: They are sounds, and SciPy is not installed.
+    """
+    head = files.read(0)[:_HEAD_BYTES]
+    wave = head.startswith(b"RIFF") and head.endswith(b"WAVE")
+    if column.kind != "sound" and not wave and not head.startswith(_SOUNDS):
+        return False
+    require_scipy()
+    return True
 
 
 def _choose(columns: Mapping[str, Column], spec: DataSpec, source: str, kind: TargetKind | None) -> _Chosen:
@@ -159,7 +181,7 @@ def _target_column(
 
 
 def _sample_column(columns: Mapping[str, Column], named: tuple[str, ...], source: str) -> Column:
-    usable: tuple[ColumnKind, ...] = ("picture", "array")
+    usable: tuple[ColumnKind, ...] = ("picture", "sound", "array")
     if named:
         column = columns.get(named[0])
         if column is None:
@@ -176,20 +198,20 @@ def _sample_column(columns: Mapping[str, Column], named: tuple[str, ...], source
             raise DataError(f"{source}: several columns hold samples ({names}): name one with features=")
     if not columns:
         raise DataError(f"{source} has no column of samples beside that of the targets")
-    kinds: tuple[ColumnKind, ...] = ("sound", "text", "number", "other", "class", "classes")
+    kinds: tuple[ColumnKind, ...] = ("text", "number", "other", "class", "classes")
     first = min(columns.values(), key=lambda column: kinds.index(column.kind))
     raise DataError(f"{source}: column {first.name!r} {_ADVICE[first.kind]}")
 
 
 def _read(spec: DataSpec, files: DatasetFiles, chosen: _Chosen) -> _Rows:
-    spool = EncodedSpool(spec.memory_bound, cache_directory("pictures"))
+    spool = EncodedSpool(spec.memory_bound, cache_directory("encoded-files"))
     arrays: list[AnyArray] = []
     places: list[str] = []
     target: list[Any] = []
     groups: list[str] = []
     keys: list[str] = []
     empty = unlabelled = 0
-    pictures = chosen.sample.kind == "picture"
+    encoded = chosen.sample.kind in ("picture", "sound")
     for path in files.paths:
         _check_columns(path, files.paths[0], chosen)
         first = 0
@@ -204,7 +226,7 @@ def _read(spec: DataSpec, files: DatasetFiles, chosen: _Chosen) -> _Rows:
             unlabelled += int((wanted & filled & ~labelled).sum())
             good = np.flatnonzero(wanted & filled & labelled)
             used = batch.column(chosen.sample.name).take(good)
-            if pictures:
+            if encoded:
                 for row, content in zip(good.tolist(), _encoded(used, path, spec.path), strict=True):
                     spool.add(content)
                     keys.append(hashlib.blake2b(content, digest_size=8).hexdigest())
@@ -219,7 +241,7 @@ def _read(spec: DataSpec, files: DatasetFiles, chosen: _Chosen) -> _Rows:
     if not keys:
         raise DataError(_no_rows(spec, empty, unlabelled))
     return _Rows(
-        samples=spool.finish(places) if pictures else _joined(arrays, f"{spec.path}: column {chosen.sample.name!r}"),
+        samples=spool.finish(places) if encoded else _joined(arrays, f"{spec.path}: column {chosen.sample.name!r}"),
         target=target,
         groups=groups if chosen.group else [],
         keys=tuple(keys),
@@ -252,7 +274,7 @@ def _texts(column: pyarrow.Array) -> list[str]:
 
 
 def _encoded(column: pyarrow.Array, path: Path, root: Path) -> Iterable[bytes]:
-    """Yields the encoded pictures of a column: what it holds, or the contents of the files that it names."""
+    """Yields the encoded files of a column: what it holds, or the contents of the files that it names."""
     for field in column:
         value = field.as_py()
         if not isinstance(value, Mapping):
@@ -268,8 +290,8 @@ def _beside(name: str | None, path: Path, root: Path) -> bytes:
     found = next((file for folder in folders if name and (file := folder / name).is_file()), None)
     if found is None:
         raise DataError(
-            f"{path} names the picture {name!r} and does not hold it, and there is no such file: store the data set "
-            "with its pictures, by save_to_disk or push_to_hub"
+            f"{path} names the file {name!r} and does not hold it, and there is no such file: store the data set with "
+            "its files, by save_to_disk or push_to_hub"
         )
     try:
         return found.read_bytes()

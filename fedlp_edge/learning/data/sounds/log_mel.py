@@ -7,7 +7,7 @@ import re
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,18 @@ _HEAD_BYTES = 256  # in which a WAV file's length stands
 Sound = npt.NDArray[np.float32]
 
 
+class SoundFile(Protocol):
+    """Gives the contents of an encoded sound: a path, or what stands for one where sounds lie in a table."""
+
+    def open(self, mode: Literal["rb"], /) -> IO[bytes]:
+        """Opens the sound for reading."""
+        ...
+
+    def read_bytes(self) -> bytes:
+        """Returns the whole contents."""
+        ...
+
+
 class SoundError(DataError):
     """Reports one sound that cannot be read.
 
@@ -39,7 +51,7 @@ class SoundError(DataError):
         lost: Whether the file could not be opened, and may come back.
     """
 
-    def __init__(self, file: Path, reason: str, *, lost: bool = False) -> None:
+    def __init__(self, file: SoundFile, reason: str, *, lost: bool = False) -> None:
         super().__init__(f"cannot read {file}: it {reason}")
         self.reason = reason
         self.lost = lost
@@ -51,7 +63,7 @@ def shape_of(options: SoundOptions) -> tuple[int, int, int]:
     return 1, options.mels, 1 + round(options.seconds * options.rate) // hop
 
 
-def read_log_mel(file: Path, options: SoundOptions) -> Sound:
+def read_log_mel(file: SoundFile, options: SoundOptions) -> Sound:
     """Reads a sound, mixes its channels, converts it to the rate and length that are wanted, and transforms it.
 
     Returns:
@@ -102,7 +114,7 @@ def _bands(rate: int, points: int, mels: int) -> npt.NDArray[np.float64]:
     return np.maximum(0, np.minimum(rising, falling))
 
 
-def _read_wave(file: Path) -> tuple[int, npt.NDArray[Any]] | None:
+def _read_wave(file: SoundFile) -> tuple[int, npt.NDArray[Any]] | None:
     """Returns rate and samples of a WAV file; None for soundfile to read it: compressed (mu-law, A-law), or no WAV."""
     from scipy.io import wavfile  # noqa: PLC0415 - an extra
 
@@ -117,7 +129,7 @@ def _read_wave(file: Path) -> tuple[int, npt.NDArray[Any]] | None:
             return None
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", wavfile.WavFileWarning)
-            rate, values = wavfile.read(_with_length(file, head) or file)
+            rate, values = wavfile.read(_with_length(file, head) or _named_or_open(file))
     except OSError as error:
         raise SoundError(file, f"cannot be opened: {error.strerror}", lost=True) from None
     except SoundError:
@@ -133,7 +145,7 @@ def _read_wave(file: Path) -> tuple[int, npt.NDArray[Any]] | None:
     return int(rate), values
 
 
-def _with_length(file: Path, head: bytes) -> io.BytesIO | None:
+def _with_length(file: SoundFile, head: bytes) -> io.BytesIO | None:
     """Returns a WAV file with its length in its header, if the header says 0; None if it does not.
 
     A recorder writes the length when it ends: one that was killed, or lost its power, leaves the samples behind a 0.
@@ -149,22 +161,28 @@ def _with_length(file: Path, head: bytes) -> io.BytesIO | None:
     return io.BytesIO(content)
 
 
-def _read(file: Path) -> tuple[int, npt.NDArray[Any]]:
+def _named_or_open(file: SoundFile) -> Path | IO[bytes]:
+    """Returns a path as it is, which decoders open themselves, and anything else open."""
+    return file if isinstance(file, Path) else file.open("rb")
+
+
+def _read(file: SoundFile) -> tuple[int, npt.NDArray[Any]]:
     """Returns the rate of a sound, and its samples from -1 to 1 as one channel."""
-    read = _read_wave(file) if file.suffix.lower() == ".wav" else None
+    # What lies in a table has no suffix, and is told by its first bytes.
+    read = _read_wave(file) if not isinstance(file, Path) or file.suffix.lower() == ".wav" else None
     if read is not None:
         rate, values = read
     else:
         try:
             import soundfile  # noqa: PLC0415 - an extra
 
-            values, rate = soundfile.read(file, dtype="float32")
+            values, rate = soundfile.read(_named_or_open(file), dtype="float32")
         except ImportError:
             raise SoundError(
                 file, 'needs soundfile: pip install "fedlp-edge[audio]", or save it as WAV with PCM samples'
             ) from None
         except Exception as error:  # soundfile's errors share no base with others
-            if not file.is_file():
+            if isinstance(file, Path) and not file.is_file():
                 raise SoundError(file, "cannot be opened: it is not there", lost=True) from None
             raise SoundError(file, f"is damaged ({error_line(error)})") from None
     made: npt.NDArray[Any]

@@ -1,14 +1,12 @@
-"""This module lists the sounds of a folder with their classes, and reads them."""
+"""This module lists the sounds of a folder with their classes."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
@@ -19,102 +17,21 @@ from fedlp_edge.learning.data.class_listing import (
     read_class_listing,
 )
 from fedlp_edge.learning.data.partitioners import Indices
-from fedlp_edge.learning.data.pictures.picture_reader import raise_too_many
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.data.readers.cached import CachedReader
 from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES, SYSTEM_FOLDERS, inner_split_remark
 from fedlp_edge.learning.data.readers.label_lists import LABELS, LabelledFiles, find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
-from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, is_in_test_split, keys_of_names
+from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets
-from fedlp_edge.learning.data.readers.unread_files import TRIED, UnreadFiles
-from fedlp_edge.learning.data.sounds.log_mel import MEAN, STD, SUFFIXES, SoundError, read_log_mel, shape_of
-from fedlp_edge.learning.data.spec import DataSpec, SoundOptions
+from fedlp_edge.learning.data.sounds.log_mel import SUFFIXES
+from fedlp_edge.learning.data.sounds.sound_samples import SoundList, sound_samples
+from fedlp_edge.learning.data.spec import DataSpec
 
 _UNREAD = frozenset((".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ac3"))
 """Suffixes of sounds that neither SciPy nor soundfile reads, such as those of telephones."""
 
 _NOISE = "_background_noise_"
 """Folder of the Speech Commands with long recordings of noise, which is no class of theirs."""
-
-
-class SoundReader:
-    """Reads sounds; in place of one that cannot be read, silence is given.
-
-    Args:
-        files: Paths of the N sounds.
-        names: Paths below the folder, N.
-        options: Conversion of the sounds.
-        base: The folder, for people.
-    """
-
-    dtype: np.dtype[Any] = np.dtype(np.float32)
-    nbytes = 0
-
-    def __init__(self, files: list[Path], names: list[str], options: SoundOptions, base: str) -> None:
-        self._base = base
-        self._files = files
-        self._names = names
-        self._options = options
-        self.shape: tuple[int, ...] = shape_of(options)
-        self._unread = UnreadFiles(len(files))
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def read(self, indices: Indices) -> npt.NDArray[np.float32]:
-        """Returns the spectrograms at some positions, float32 [B, 1, mels, frames].
-
-        Raises:
-            DataError: Too many sounds are damaged.
-            DataAwayError: Too many cannot be read, some of which cannot be opened.
-        """
-        made = np.full((len(indices), *self.shape), np.log(1e-6), np.float32)
-        for row, index in enumerate(indices.tolist()):
-            if self._unread.is_damaged(index):
-                continue
-            try:
-                made[row] = read_log_mel(self._files[index], self._options)
-            except SoundError as error:
-                self._unread.was_not_read(index, f"{self._names[index]} {error.reason}", lost=error.lost)
-                if self._unread.too_many:
-                    raise_too_many(self._base, "sounds", self._unread)
-            else:
-                self._unread.was_read(index)
-        return made
-
-    def keys(self, indices: Indices) -> Keys:
-        """Returns a hash of the path of each sound."""
-        return keys_of_names(self._names[index] for index in indices.tolist())
-
-    def holdout(self, indices: Indices, share: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Returns which sounds are trained on, and which are held out."""
-        held = is_held_out(self.keys(indices), share)
-        return ~held, held
-
-    @property
-    def unread_files(self) -> UnreadFiles:
-        """Sounds for which silence stands."""
-        return self._unread
-
-    @property
-    def unread(self) -> int:
-        """Number of sounds that were found to be unreadable."""
-        return len(self._unread)
-
-    @property
-    def first_unread(self) -> str:
-        """Name of the first sound that cannot be read, and why; only if there is one."""
-        return self._unread.first
-
-    def take_note(self) -> str:
-        """Returns how many sounds could not be read, if more than at the last call."""
-        if not self._unread.are_news():
-            return ""
-        return f"{self._note(len(self))}; silence stands for them"
-
-    def _note(self, among: int) -> str:
-        return f"{len(self._unread)} of {among} sounds cannot be read, the first is {self.first_unread}"
 
 
 def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
@@ -132,34 +49,10 @@ def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sample
     except OSError as error:
         raise DataError(f"cannot read {error.filename or spec.path}: {error.strerror}") from None
 
+    sounds = SoundList(found.files, found.names, found.names, found.targets, found.remarks)
+
     def samples(keep: Indices | None) -> Samples:
-        index = np.arange(len(found.files)) if keep is None else keep
-        chosen = index.tolist()
-        reader = SoundReader(
-            [found.files[i] for i in chosen], [found.names[i] for i in chosen], spec.sound, str(spec.path)
-        )
-        size = len(index) * int(np.prod(reader.shape)) * reader.dtype.itemsize
-        reader.read(np.unique(np.linspace(0, len(index) - 1, min(TRIED, len(index))).astype(np.int64)))
-        small = size <= spec.memory_bound
-        x = (
-            reader.read(np.arange(len(index)))
-            if small
-            else CachedReader(reader, spec.memory_bound, reader.unread_files)
-        )
-        if len(index) and reader.unread == len(index):
-            raise DataError(f"{spec.path}: none of its sounds can be read, the first is {reader.first_unread}")
-        return Samples(
-            x,
-            found.targets.y[index],
-            found.targets.names,
-            scale=1.0,
-            mean=(MEAN,),
-            std=(STD,),
-            index=index,
-            remarks="; ".join(filter(None, (found.remarks, reader.take_note()))),
-            targets=found.targets.kind,
-            names=keys_of_names(found.names[i] for i in chosen),
-        )
+        return sound_samples(sounds, spec, keep)
 
     return SampleListing(coarse_classes(found.targets), found.targets.names, samples)
 

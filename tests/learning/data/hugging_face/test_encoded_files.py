@@ -27,5 +27,5 @@ def test_every_file_comes_back_whole(tmp_path: Path, bound: int) -> None:
 
 def test_no_room_for_the_temporary_file_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"cannot keep the pictures in .*/file/below: "):
+    with pytest.raises(DataError, match=r"cannot keep the encoded files in .*/file/below: "):
         EncodedSpool(0, tmp_path / "file" / "below").add(b"abc")

@@ -19,6 +19,7 @@ from tests.learning.data.hugging_face.parquet_datasets import (
     write_arrow,
     write_parquet,
 )
+from tests.learning.data.sounds.test_sound_reader import wave
 
 IMAGE = {"_type": "Image"}
 ANIMALS = class_label("cat", "dog")
@@ -114,8 +115,23 @@ def test_pictures_that_are_only_named_are_read_beside_the_table(tmp_path: Path) 
     write_parquet(tmp_path / "a.parquet", pa.table({"image": fields, "label": [0]}))
     assert load(tmp_path, "size=2&channels=1&holdout=0").stored().flatten().tolist() == [7] * 4
     (tmp_path / "files" / "a.png").unlink()
-    with pytest.raises(DataError, match=r"names the picture 'files/a.png' and does not hold it, .*: store the"):
+    with pytest.raises(DataError, match=r"names the file 'files/a.png' and does not hold it, .*: store the"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("features", [{"audio": {"_type": "Audio"}, "word": ANIMALS}, {"word": ANIMALS}])
+@pytest.mark.parametrize("cache", ["", "&cache=0"])
+def test_sounds_are_spectrograms_whether_a_feature_says_so_or_not(tmp_path: Path, features: Any, cache: str) -> None:
+    contents = [wave(3000), b"RIFF none", wave(200)]
+    fields = [{"bytes": content, "path": f"{number}.wav"} for number, content in enumerate(contents)]
+    columns = {"audio": fields, "speaker": [3, 3, 12], "word": [0, 1, 1]}
+    write_parquet(tmp_path / "a.parquet", table(columns, features))
+    data = load(tmp_path, f"group=speaker&only=12&rate=8000&seconds=0.1&mels=4&holdout=0{cache}")
+    assert (data.input_shape, data.y.tolist(), data.in_memory) == ((1, 4, 11), [1], not cache)
+    assert data.stored()[0, 0].mean(dim=1).argmax() == 0
+    data = load(tmp_path, f"target=word&rate=8000&seconds=0.1&mels=4&holdout=0{cache}")
+    assert data.stored()[[0, 2], 0].mean(dim=2).argmax(dim=1).tolist() == [3, 0]
+    assert "the first is row 2 of a.parquet is damaged" in data.remarks
 
 
 def test_columns_of_arrays_are_samples_as_they_stand(tmp_path: Path) -> None:
@@ -177,12 +193,6 @@ TWO_LABELS = {"fine_label": class_label("ant", "bee"), "coarse_label": class_lab
         ({"x": [[1.0]], "z": [[2.0]], "y": [0]}, {}, "", r"several columns hold samples \(x, z\): name one with"),
         ({"text": ["hello"], "label": [0]}, {}, "", r"column 'text' holds text, which a model does not take as it is"),
         ({"a": [1.5], "label": [0]}, {}, "", r"column 'a' holds single numbers: .* for parquet:FILE#target=COLUMN$"),
-        (
-            {"audio": pictures([1]), "label": [0]},
-            {"audio": {"_type": "Audio"}},
-            "",
-            r"column 'audio' holds sounds: write them as files into folders, for audiofolder:DIR$",
-        ),
         ({"label": [0]}, {}, "", r"has no column of samples beside that of the targets$"),
         ({"x": [[1.0]], "y": [0]}, {}, "target=z", r"has no column 'z'; it has x, y$"),
         ({"x": [[1.0]], "y": [0]}, {}, "features=y", r"features=y is the column that is learned, or that of"),
