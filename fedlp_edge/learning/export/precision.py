@@ -52,6 +52,11 @@ _FLOAT_OPERATORS = ("BatchNormalization", "InstanceNormalization", "LayerNormali
 """Operators that onnxruntime computes in float32 whatever their weights are: 8-bit weights would make them less exact,
 and a file of few weights larger by the nodes and scales that turn them back."""
 
+_SINGLE_PRECISION_OPERATORS = ("GroupNormalization", "LayerNormalization", "LogSoftmax", "Softmax")
+"""Operators that stay in float32 in a file of half precision, as in PyTorch's own mixed precision: without kernels for
+float16, onnxruntime takes them apart, which 1.15 and 1.16 do wrongly (the file does not load), and of which 1.17 and
+1.18 mix up the memory in a branch, such as one behind an early exit (all answers but the first are wrong)."""
+
 _NOTHING_TOLD: Mapping[str, TensorRanges] = MappingProxyType({})
 
 
@@ -148,12 +153,17 @@ def is_dynamic(model: onnx.ModelProto, *, tokens: bool) -> bool:
 
 def _half(model: onnx.ModelProto, weights: DetachedWeights) -> onnx.ModelProto:
     import onnx  # noqa: PLC0415
-    from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16  # noqa: PLC0415
 
     if weights:  # shapes are inferred in a message of 2 GiB at most, so before the weights are in it
         model = onnx.shape_inference.infer_shapes(model)
         weights.attach(model)
-    halved: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=bool(weights))
+    halved: onnx.ModelProto = convert_float_to_float16(
+        model,
+        keep_io_types=True,
+        disable_shape_infer=bool(weights),
+        op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_SINGLE_PRECISION_OPERATORS],
+    )
     sort_nodes(halved.graph)  # the tool appends its conversions at the end
     return halved
 

@@ -56,6 +56,33 @@ def test_it_computes_nearly_the_same_from_smaller_weights(
     assert properties == {"fedlp.model": "linear", PRECISION_PROPERTY: precision}
 
 
+def test_softmax_and_normalisations_stay_in_float32_in_half_precision(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("LayerNormalization", ["input", "one"], ["n"], name="norm"),
+        helper.make_node("MatMul", ["n", "w"], ["h"], name="product"),
+        helper.make_node("Softmax", ["h"], ["s"], name="softmax"),
+        helper.make_node("MatMul", ["s", "v"], ["logits"], name="second"),
+    ]
+    tensors = {"one": np.ones(64, np.float32), "w": WEIGHTS, "v": np.eye(32, dtype=np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "attention",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 64])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 32])],
+        initializer=[numpy_helper.from_array(value, name) for name, value in tensors.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / "a.onnx")
+    convert(tmp_path / "a.onnx", tmp_path / "half.onnx", "fp16", SAMPLES)
+    graph = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "half.onnx")).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    assert {node.op_type: types.get(node.output[0]) for node in graph.node if node.op_type != "Cast"} == {
+        "LayerNormalization": TensorProto.FLOAT,
+        "MatMul": TensorProto.FLOAT16,
+        "Softmax": TensorProto.FLOAT,
+    }
+
+
 def test_files_of_other_precisions_stand_beside_the_first(tmp_path: Path) -> None:
     assert file_of(tmp_path / "cnn-depth-2.onnx", "int8").name == "cnn-depth-2-int8.onnx"
     assert file_of(tmp_path / "cnn-depth-2.onnx", "fp32").name == "cnn-depth-2.onnx"

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 _WINDOWED = ("Conv", "MaxPool", "AveragePool")
 """Operators whose ``strides`` and ``dilations`` are ones, and whose ``pads`` are zeros, where they are not stated."""
 
+_NAMED = ("Gather", "Slice")
+"""Operators whose nodes have names: onnxruntime joins some of them to a Split that it names after the first, and 1.18 to
+1.20 refuse a file where two such names are the same."""
+
 _UNSTATED = {"strides": 1, "dilations": 1, "pads": 0}
 
 
 def shortened(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the model with a graph that computes the same, bit for bit, and is written in fewer bytes.
 
-    Inputs and outputs keep their names. Other tensors get names of a letter or two, nodes lose theirs; shapes that
+    Inputs and outputs keep their names. Other tensors get names of a letter or two, most nodes lose theirs; shapes that
     whoever reads the file infers, attributes with their default value and repeated constants are left out.
 
     Args:
@@ -49,6 +53,10 @@ def shortened(model: onnx.ModelProto) -> onnx.ModelProto:
     _merge_constants(short.graph)
     interface = {value.name for value in (*short.graph.input, *short.graph.output)}
     _rename(short.graph, _short_names(short.graph, interface))
+    for graph in graphs_of(short.graph):
+        for node in graph.node:
+            if node.op_type in _NAMED:
+                node.name = node.output[0]
     return short
 
 

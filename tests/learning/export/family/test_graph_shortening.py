@@ -100,3 +100,18 @@ def test_original_is_left_as_it_is() -> None:
     before = model.SerializeToString()
     shortened(model)
     assert model.SerializeToString() == before
+
+
+def test_nodes_that_onnxruntime_joins_have_names_of_their_own() -> None:
+    """onnxruntime 1.18 to 1.20 name a Split after the Gather that it takes the place of, and refuse two of one name."""
+    gathers = [helper.make_node("Gather", ["input", "first"], [f"g{number}"], axis=0) for number in (1, 2)]
+    graph = helper.make_graph(
+        [*gathers, helper.make_node("Add", ["g1", "g2"], ["logits"])],
+        "g",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [2, 2])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [2])],
+        initializer=[numpy_helper.from_array(np.array(0), "first")],
+    )
+    short = shortened(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
+    assert [node.name for node in short.graph.node] == [gather.output[0] for gather in short.graph.node[:2]] + [""]
+    assert len({node.name for node in short.graph.node}) == 3
