@@ -131,7 +131,7 @@ class _Builder:
 
     def branch(self, number: int, name: str) -> onnx.GraphProto:
         """Returns a graph that computes an exit, and decides whether the exits after it are needed."""
-        from onnx import helper  # noqa: PLC0415  # an extra of the coordinator
+        from onnx import TensorProto, helper  # noqa: PLC0415  # an extra of the coordinator
 
         depth, part = self.depths[number], self.parts[number]
         logits = logits_name(depth)
@@ -147,7 +147,9 @@ class _Builder:
             nodes += [
                 helper.make_node("Softmax", [logits], [score], axis=1),
                 helper.make_node("ReduceMax", [score], [most], keepdims=0),
-                helper.make_node("Constant", [], [limit], value_float=self.threshold),
+                helper.make_node(
+                    "Constant", [], [limit], value=helper.make_tensor("", TensorProto.FLOAT, [], [self.threshold])
+                ),
                 helper.make_node("GreaterOrEqual", [most, limit], [sure]),
                 helper.make_node(
                     "If",
@@ -166,11 +168,13 @@ class _Builder:
         return helper.make_graph(self._answer(depth, ends), f"stop_at_{depth}", [], self._outputs(ends))
 
     def _answer(self, depth: int, ends: tuple[str, str]) -> list[onnx.NodeProto]:
-        from onnx import helper  # noqa: PLC0415
+        from onnx import TensorProto, helper  # noqa: PLC0415
 
+        # A tensor, since older runtimes (onnxruntime 1.10) take a list of numbers for a single one.
+        stopped = helper.make_tensor("", TensorProto.INT64, [1], [depth])
         return [
             helper.make_node("Identity", [logits_name(depth)], [ends[0]]),
-            helper.make_node("Constant", [], [ends[1]], value_ints=[depth]),
+            helper.make_node("Constant", [], [ends[1]], value=stopped),
         ]
 
     def _outputs(self, ends: tuple[str, str]) -> list[onnx.ValueInfoProto]:

@@ -60,6 +60,16 @@ def test_what_only_the_second_exit_needs_stands_in_its_branch() -> None:
     assert not model.graph.initializer
 
 
+def test_numbers_of_an_exit_are_tensors_which_every_runtime_knows() -> None:
+    """onnxruntime 1.10 takes a list of one number for a number without dimensions, and does not load the file."""
+    model = with_early_exits(two_exits(), [1, 2], 0.5)
+    branches = [attribute.g for attribute in model.graph.node[-1].attribute]
+    nodes = [node for graph in (model.graph, *branches) for node in graph.node if node.op_type == "Constant"]
+    assert [[attribute.name for attribute in node.attribute] for node in nodes] == [["value"]] * 3
+    exits = sorted(numpy_helper.to_array(node.attribute[0].t).tolist() for node in nodes[1:])
+    assert exits == [[1], [2]]
+
+
 def test_the_threshold_stands_in_the_file() -> None:
     model = with_early_exits(two_exits(), [1, 2], 0.75)
     assert {entry.key: entry.value for entry in model.metadata_props}[THRESHOLD_PROPERTY] == "0.75"

@@ -23,8 +23,8 @@ _WINDOWED = ("Conv", "MaxPool", "AveragePool")
 """Operators whose ``strides`` and ``dilations`` are ones, and whose ``pads`` are zeros, where they are not stated."""
 
 _NAMED = ("Gather", "Slice")
-"""Operators whose nodes have names: onnxruntime joins some of them to a Split that it names after the first, and 1.18 to
-1.20 refuse a file where two such names are the same."""
+"""Operators whose nodes have names: onnxruntime joins some of them to a Split, which it names after one of them, and
+1.18 to 1.20 refuse a file where two such names are the same."""
 
 _UNSTATED = {"strides": 1, "dilations": 1, "pads": 0}
 
