@@ -18,6 +18,9 @@ _REMEDIES = (
 )
 """What a path may hold, and what to do then; the first that fits counts."""
 
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+"""How the names of archives end, in small letters."""
+
 _CHECKPOINTS = "checkpoints"
 _LEVELS = 3
 """Directories above a path that may be the run's: a file may lie in ``RUN/devices/ID``."""
@@ -29,12 +32,17 @@ def shown_path(path: Path) -> str:
 
 
 def path_hint(argument: str, path: Path) -> str:
-    """Returns what to do about a path that is missing; empty if nothing about it is remarkable.
+    """Returns what to do about a path that is missing, or of the wrong kind; empty if nothing about it is remarkable.
 
     Args:
         argument: Path as a person has written it, which may be meant for a shell, a browser or another program.
         path: Path that it was taken for.
     """
+    if path.exists():
+        if path.is_dir():
+            return ": it is a directory"
+        archive = path.name.lower().endswith(ARCHIVES)
+        return ": it is an archive: unpack it" if archive else ": it is a file; name the directory that holds it"
     if near := _near_name(path):
         return f": {near!r} is there, which differs in blanks, capitals or the way that accents are stored"
     if unquote(argument) != argument and Path(unquote(argument)).exists():

@@ -32,6 +32,31 @@ def test_a_path_that_is_there_under_another_name_is_told(
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("imagefolder:photos.zip", "there is no image directory photos.zip in .*: it is an archive: unpack it$"),
+        (
+            "audiofolder:a.wav",
+            "there is no sound directory a.wav in .*: it is a file; name the directory that holds it$",
+        ),
+        ("npz:folder", "there is no file folder in .*: it is a directory$"),
+        ("parquet:photos.zip", "photos.zip is an archive: unpack it, and name what was in it$"),
+        ("huggingface:foto", "'Foto' is there, which differs"),
+    ],
+)
+def test_a_path_of_the_wrong_kind_is_told_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos.zip", "a.wav"):
+        Path(name).touch()
+    for name in ("folder", "Foto"):
+        Path(name).mkdir()
+    with pytest.raises(DataError, match=words):
+        check_source(parse_spec(source))
+
+
 def test_a_part_of_a_run_is_answered_with_the_run(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "shop-1"
     (run / "checkpoints").mkdir(parents=True)

@@ -170,8 +170,16 @@ def _called(
             f"{source} is of type {type(function).__name__}, not a function of the split ('train' or 'test')"
         )
     _check_takes_split(function, source)
+    try:
+        with run_foreign_code(source):
+            returned = function(split)
+    except DataError as error:
+        if not inspect.isclass(function):
+            raise
+        # People name the class of a library that takes a folder, a transformation and more.
+        raise DataError(f"{error}; it was given {split!r} alone: name a function that makes it as you do") from error
     with run_foreign_code(source):
-        made = _of_split(function(split), split)
+        made = _of_split(returned, split)
         if hasattr(made, "columns") and hasattr(made, "to_numpy"):
             raise DataError(f"{source} gave a {type(made).__name__}: return (x, y), its features and its labels")
         if (opened := open_map_dataset(made, source, bound)) is not None:
@@ -192,7 +200,10 @@ def _check_takes_split(function: Any, source: str) -> None:
     try:
         signature.bind("train")
     except TypeError as error:
-        raise DataError(f"{source} must take one argument, 'train' or 'test' ({error_line(error)})") from None
+        raise DataError(
+            f"{source} must take one argument, 'train' or 'test' ({error_line(error)}): name a function that does, and "
+            "calls it"
+        ) from None
 
 
 def _unpacked(made: Any, source: str, split: Split) -> tuple[Any, Any, Any]:

@@ -20,7 +20,7 @@ from fedlp_edge.errors import DataError, StorageError
 from fedlp_edge.learning.data.partitioners import Partitioner, parse_partitioner
 from fedlp_edge.learning.foreign_code import misnamed
 from fedlp_edge.system.directories import expand_user
-from fedlp_edge.system.path_hints import path_hint, shown_path
+from fedlp_edge.system.path_hints import ARCHIVES, path_hint, shown_path
 
 DATASET_NAMES = ("digits", "fashion-mnist", "mnist", "cifar10")
 _OWN = (
@@ -65,7 +65,7 @@ CACHE_BYTES = 256 * MEGABYTE
 that take less are decoded at once; of others as many as fit are kept, and the rest is decoded when it is needed."""
 
 _TIME_COLUMNS = 2
-_OF_THE_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_OF_THE_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-]+")
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MAX_SIZE = 4096
 
@@ -105,6 +105,18 @@ _FILE_SUFFIXES = (
     *(".pkl", ".pt", ".tar", ".tfrecord", ".txt", ".zip", *_KIND_OF_SUFFIX),
 )
 """Suffixes of files that people name behind a kind that does not exist, which is then no module with a function."""
+
+_OTHER_NAMES = {
+    "hf": "huggingface",
+    "datasets": "huggingface",
+    "arrow": "huggingface",
+    "images": "imagefolder",
+    "folder": "imagefolder",
+    "audio": "audiofolder",
+    "numpy": "npz",
+    "tsv": "csv",
+}
+"""Names that people give to kinds of sources, and what these are called."""
 
 _FOLDERS = ("imagefolder", "audiofolder")
 _PICTURES = ("imagefolder", "huggingface")
@@ -351,13 +363,16 @@ def _check_path(spec: DataSpec, path: Path) -> None:
         raise DataError('Parquet needs pyarrow: pip install "fedlp-edge[tables]"')
     if spec.source == "npz" and not path.is_file():
         raise DataError(f"there is no file {shown_path(path)}{path_hint(spec.argument, path)}")
-    if spec.source == "huggingface" and not path.exists() and _OF_THE_HUB.fullmatch(spec.argument):
+    hint = "" if path.exists() else path_hint(spec.argument, path)
+    if spec.source == "huggingface" and not path.exists() and not hint and _OF_THE_HUB.fullmatch(spec.argument):
         raise DataError(
             f"there is no folder {shown_path(path)}; if it is a data set of the hub, load it first: "
             f"hf download --repo-type dataset {spec.argument} --local-dir DIR, then huggingface:DIR"
         )
+    if spec.source in ("parquet", "huggingface", "npy") and path.is_file() and path.name.lower().endswith(ARCHIVES):
+        raise DataError(f"{path} is an archive: unpack it, and name what was in it")
     if spec.source in ("csv", "parquet", "huggingface", "npy") and not path.exists():
-        raise DataError(f"there is no file or directory {shown_path(path)}{path_hint(spec.argument, path)}")
+        raise DataError(f"there is no file or directory {shown_path(path)}{hint}")
 
 
 def check_outside(spec: DataSpec, directory: Path, option: str) -> None:
@@ -391,8 +406,11 @@ def _parse_source(name: str) -> tuple[Source, str]:
         if not argument:
             raise DataError(f"data {name!r} lacks its {'directory' if kind in _FOLDERS else 'file'}: write {FORMS}")
         return _ON_DISK[kind], argument
-    if name.lower() in DATASET_NAMES:
-        raise DataError(f"data {name!r}: write {name.lower()}")
+    known = next((known for known in DATASET_NAMES if _letters(known) == _letters(name)), "")
+    if known and not Path(name).exists():
+        raise DataError(f"data {name!r}: write {known}")
+    if kind.lower() in _OTHER_NAMES:
+        raise DataError(f"data {name!r}: write {_OTHER_NAMES[kind.lower()]}:{argument}")
     if kind.lower() in _ON_DISK:
         raise DataError(f"data {name!r}: write {kind.lower()}:{argument}")
     if _CALLABLE.fullmatch(name):
@@ -404,12 +422,20 @@ def _parse_source(name: str) -> tuple[Source, str]:
     raise DataError(f"data {name!r} is unknown: use {FORMS}")
 
 
+def _letters(name: str) -> str:
+    """Returns the letters and digits of a name, in which ways to write it do not differ."""
+    return "".join(filter(str.isalnum, name.lower()))
+
+
 def _without_kind(name: str) -> str:
-    """Returns what to write for the path of a file or directory that is there; empty for anything else."""
-    path = Path(name.removeprefix("file://"))
+    """Returns what to write for a path of a file or directory, or that there is none; empty for anything else."""
     try:
+        path = expand_user(name.removeprefix("file://"))
         if not name or not path.exists():
-            return ""
+            is_path = "/" in name and ":" not in name
+            return f"there is no {shown_path(path)}{path_hint(name, path)}" if is_path else ""
+        if path.name.lower().endswith(ARCHIVES):
+            return "it is an archive: unpack it, and name what was in it"
         if path.is_dir():
             kinds = {_KIND_OF_SUFFIX.get(file.suffix.lower(), "") for file in path.iterdir()}
             found = next((kind for kind in ("csv", "parquet", "npy") if kind in kinds), "imagefolder")
@@ -417,7 +443,7 @@ def _without_kind(name: str) -> str:
                 found = "huggingface"
         else:
             found = _KIND_OF_SUFFIX.get(path.suffix.lower(), "")
-    except OSError:  # no permission, or too long a name
+    except (OSError, StorageError):  # no permission, too long a name, or the home of an unknown user
         return ""
     if not found:
         return f"a file of this kind cannot be read; use {FORMS}"

@@ -97,3 +97,10 @@ def test_load_callable_gets_the_split(own_module: Callable[[str], None]) -> None
         load_data("own_data_for_test:gone")
     with pytest.raises(DataError, match="No module named 'nowhere_to_be_found'"):
         load_data("nowhere_to_be_found:load")
+
+
+def test_a_class_that_takes_more_than_the_split_is_told_what_it_was_given(own_module: Callable[[str], None]) -> None:
+    own_module("class Pictures:\n    def __init__(self, root, size=None):\n        open(root + '/index')\n")
+    words = r"No such file or directory.*; it was given 'train' alone: name a function that makes it as you do$"
+    with pytest.raises(DataError, match=words):
+        load_data("own_data_for_test:Pictures")

@@ -41,6 +41,11 @@ def test_parse_spec_reads_own_data() -> None:
         ("CSV:t.csv#target=y", "data 'CSV:t.csv': write csv:t.csv"),
         ("npz:", "lacks its file"),
         ("imagefolder:", "lacks its directory"),
+        ("cifar-10", "data 'cifar-10': write cifar10"),
+        ("FashionMNIST", "data 'FashionMNIST': write fashion-mnist"),
+        ("hf:femnist", "data 'hf:femnist': write huggingface:femnist"),
+        ("/no/such/folder", "there is no /no/such/folder"),
+        ("~nobody-of-this-name/a", "is unknown: use digits"),
         ("digits#", "is no option"),
         ("digits#share", "'share' is no option"),
         ("digits#colour=3", "'colour=3' is no option"),
@@ -82,6 +87,7 @@ def test_parse_spec_knows_no_other_error(text: str) -> None:
         ("c.npz", "say what kind of data it is, as in npz:c.npz"),
         ("./photos", "say what kind of data it is, as in imagefolder:photos"),
         ("tables", "say what kind of data it is, as in csv:tables"),
+        ("packed.zip", "it is an archive: unpack it, and name what was in it"),
         ("stored", "say what kind of data it is, as in huggingface:stored"),
         ("d.xlsx", "a file of this kind cannot be read; use digits"),
         ("e.csv", "is unknown: use digits"),
@@ -93,7 +99,7 @@ def test_a_path_without_the_kind_of_its_data_is_told_it(
     monkeypatch.chdir(tmp_path)
     for there in ("photos", "tables", "stored"):
         Path(there).mkdir()
-    for file in ("a.csv", "B.PARQUET", "c.npz", "d.xlsx", "tables/1.csv", "stored/state.json"):
+    for file in ("a.csv", "B.PARQUET", "c.npz", "d.xlsx", "packed.zip", "tables/1.csv", "stored/state.json"):
         Path(file).touch()
     with pytest.raises(DataError) as caught:
         parse_spec(name)
