@@ -99,8 +99,12 @@ def test_load_callable_gets_the_split(own_module: Callable[[str], None]) -> None
         load_data("nowhere_to_be_found:load")
 
 
-def test_a_class_that_takes_more_than_the_split_is_told_what_it_was_given(own_module: Callable[[str], None]) -> None:
-    own_module("class Pictures:\n    def __init__(self, root, size=None):\n        open(root + '/index')\n")
+def test_a_class_that_takes_more_than_the_split_is_told_what_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "class Pictures:\n    def __init__(self, root, size=None):\n        open(root + '/index')\n"
+    (tmp_path / "own_class_of_pictures.py").write_text(code)
     words = r"No such file or directory.*; it was given 'train' alone: name a function that makes it as you do$"
     with pytest.raises(DataError, match=words):
-        load_data("own_data_for_test:Pictures")
+        load_data("own_class_of_pictures:Pictures")
