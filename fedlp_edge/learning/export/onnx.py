@@ -399,8 +399,8 @@ onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvi
 def check_loads(file: Path, path: Path) -> None:
     """Loads an ONNX file in a process of its own first, which native code may crash without ending this one.
 
-    onnxruntime 1.32 does so with vision transformers in half precision. Errors that it tells are left to who opens the
-    file here.
+    onnxruntime 1.32 does so with vision transformers whose softmax is in half precision. Errors that it tells are left
+    to who opens the file here.
 
     Args:
         file: File to load.
