@@ -21,6 +21,7 @@ from fedlp_edge.reporting.summary import load_if_there
 from fedlp_edge.storage.incomplete_copies import check_continuable
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.storage.unlearned_runs import clear, has_learned, has_model
 from fedlp_edge.system.files import write_file
 from fedlp_edge.system.lifecycle import own_command
 from fedlp_edge.transport.broker_url import without_password
@@ -52,7 +53,7 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
     """Checks that the directory is new or holds this very run, and keeps a copy of the configuration.
 
     Args:
-        directory: Directory of the run, locked.
+        directory: Directory of the run, locked. One of other settings that has learned nothing is cleared.
         source: The configuration's file.
         fleet: Configuration of the fleet.
         hand_out: Whether a run that is over is wanted, for its final models.
@@ -65,7 +66,11 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
     if directory.journal.exists():
         # Before its configuration is read, which an earlier version may have spelled otherwise.
         Journal.open(directory.journal).close()
-    if directory.config.exists() and (changed := differences(load_config(directory.config), fleet)):
+    before = load_config(directory.config) if directory.config.exists() else fleet
+    changed = differences(before, fleet)
+    if changed and _is_free(directory, before, fleet):
+        clear(directory)
+    elif changed:
         more = f" and {len(changed) - LIMITS.named_settings} more" if len(changed) > LIMITS.named_settings else ""
         raise OperatorError(
             f"{directory.path} holds a run with other settings: {'; '.join(changed[: LIMITS.named_settings])}{more}. "
@@ -90,6 +95,11 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
         log.info("the finished run goes on: %d rounds are done, %d wanted", done, fleet.rounds.count)
     if source.resolve() != directory.config.resolve():
         keep_copy(source, directory.config, fleet.model.weights_sha256)
+
+
+def _is_free(directory: RunDirectory, before: FleetConfig, now: FleetConfig) -> bool:
+    """Tells whether a run may be given up for another one: it learned nothing, and no device takes both for one."""
+    return not has_learned(directory) and (before.run_name != now.run_name or not has_model(directory))
 
 
 def with_weights_digest(fleet: FleetConfig, source: Path, directory: Path | None) -> FleetConfig:

@@ -24,6 +24,7 @@ from fedlp_edge.simulation.runner import Simulation
 from fedlp_edge.storage.incomplete_copies import check_continuable
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.storage.unlearned_runs import clear, has_learned
 from fedlp_edge.system.files import replacing
 
 
@@ -120,11 +121,13 @@ def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:
     if directory.journal.exists():
         # This checks the version before the configuration is read, whose keys an earlier version may name otherwise.
         Journal.open(directory.journal).close()
-    if directory.config.exists():
-        if load_experiment(directory.config).identity != experiment.identity:
+    if directory.config.exists() and load_experiment(directory.config).identity != experiment.identity:
+        if has_learned(directory):
             raise OperatorError(
                 f"{directory.path} holds a run with other settings (see its config.toml); name another directory"
             )
+        clear(directory)
+    if directory.config.exists():
         summary = load_if_there(directory.summary)
         if summary is not None and summary.final and JudgedRounds(experiment.judging, summary.rounds).over:
             return summary

@@ -16,6 +16,7 @@ from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.errors import ConfigError, OperatorError, StorageError
 from fedlp_edge.reporting.summary import FinalModel, RoundSummary, Summary, load, save
 from fedlp_edge.storage.checkpoints import Checkpoints
+from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.transport.address import BrokerAddress
 
@@ -49,13 +50,39 @@ def finish(run: RunDirectory, rounds: int) -> None:
     save(Summary(run="r", fleet="shop", model="m", rounds=done, final=final), run.summary)
 
 
+def learn(run: RunDirectory) -> None:
+    journal = Journal.open(run.journal)
+    journal.open_round(1, 1, ())
+    journal.commit_round(1, b"{}")
+    journal.close()
+
+
 def test_claim_names_each_setting_that_differs_with_its_old_and_new_value(tmp_path: Path) -> None:
-    begin(tmp_path / "run", written(tmp_path / "a.toml"))
+    learn(begin(tmp_path / "run", written(tmp_path / "a.toml")))
     other = written(tmp_path / "b.toml", "seed = 7\n" + TEXT.replace("0.1", "0.2"))
     with pytest.raises(OperatorError) as raised:
         begin(tmp_path / "run", other)
     assert "seed is 7 and was 1; [training] lr is 0.2 and was 0.1" in str(raised.value)
     assert "--out" in str(raised.value)
+
+
+def test_claim_gives_the_directory_of_a_run_that_learned_nothing_to_mended_settings(tmp_path: Path) -> None:
+    run = begin(tmp_path / "run", written(tmp_path / "a.toml"))
+    run.events.touch()
+    Checkpoints(run.checkpoints).save(0, {"w": np.zeros(2, np.float32)}, ServerState())
+    begin(tmp_path / "run", written(tmp_path / "b.toml", TEXT.replace("0.1", "0.2")))
+    assert load_config(run.config).training.lr == 0.2
+    assert not run.events.exists()
+    assert not list(run.checkpoints.iterdir())
+
+
+def test_claim_keeps_a_run_of_the_same_name_that_devices_may_know(tmp_path: Path) -> None:
+    named = 'run = "monday"\n' + TEXT
+    run = begin(tmp_path / "run", written(tmp_path / "a.toml", named))
+    begin(tmp_path / "run", written(tmp_path / "b.toml", named.replace("0.1", "0.2")))
+    Checkpoints(run.checkpoints).save(0, {"w": np.zeros(2, np.float32)}, ServerState())
+    with pytest.raises(OperatorError, match=r"\[training\] lr is 0.3 and was 0.2"):
+        begin(tmp_path / "run", written(tmp_path / "c.toml", named.replace("0.1", "0.3")))
 
 
 @pytest.mark.parametrize(
@@ -174,6 +201,7 @@ def test_the_bytes_of_start_weights_decide_and_not_where_they_lie(tmp_path: Path
 
     claim(run, *source(moved))
     assert source(moved)[1].run_name == source(first)[1].run_name
+    learn(run)
     with pytest.raises(OperatorError, match=r"\[model\] weights is .a file with the SHA-256 [0-9a-f]{16}.... and was"):
         claim(run, *source(other))
     assert source(other)[1].run_name != source(first)[1].run_name

@@ -16,7 +16,7 @@ from fedlp_edge.cli.simulate import run_simulate
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, UpdateSettings
-from fedlp_edge.errors import ConfigError, DataError, DeviceError, ModelError, OperatorError
+from fedlp_edge.errors import ConfigError, DataError, DeviceError, FedLPError, ModelError, OperatorError
 from fedlp_edge.reporting.events import AnyEvent, RoundFailed, RoundStarted, WaitingForDevices
 from fedlp_edge.reporting.log import read_events
 from fedlp_edge.reporting.summary import Summary, load
@@ -207,6 +207,16 @@ def test_returns_a_finished_run_and_refuses_another_in_its_place(tmp_path: Path,
     assert first.rounds[0].accuracy == {}
     with pytest.raises(OperatorError, match="other settings"):
         simulate(msgspec.structs.replace(run, seed=2), tmp_path, engine=engine)
+
+
+def test_a_directory_in_which_nothing_was_learned_is_free_for_mended_settings(
+    tmp_path: Path, engine: LocalEngine
+) -> None:
+    run = experiment(rounds=RoundSettings(count=1), data=SimulatedData(train="digits", evaluate="", limit=20))
+    unknown = msgspec.structs.replace(run.model, name="resnet-18")
+    with pytest.raises(FedLPError, match="unknown model 'resnet-18'"):
+        simulate(msgspec.structs.replace(run, model=unknown), tmp_path, engine=engine)
+    assert len(simulate(run, tmp_path, engine=engine).rounds) == 1
 
 
 def test_lengthens_a_finished_run(undisturbed: Summary, tmp_path: Path, engine: LocalEngine) -> None:

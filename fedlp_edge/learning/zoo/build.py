@@ -9,7 +9,7 @@ import logging
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -46,6 +46,7 @@ _ONLY_SHAPES = (
 )
 """First parts of the names that autograd gives to what changes the shape of a tensor and none of its values."""
 
+_WEIGHT_FILES = (".pt", ".pth", ".safetensors", ".onnx", ".h5", ".keras", ".tflite", ".ckpt")
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -111,7 +112,9 @@ def _split(settings: ModelSettings, seed: int, allow_models: Collection[str] | N
     else:
         if remedy := misnamed(name):
             raise ModelError(f"{name}: {remedy}")
-        near = difflib.get_close_matches(name, BUILT_IN, n=1) or _in_torchvision(name)
+        if name.endswith(_WEIGHT_FILES):
+            raise ModelError(f"{name!r} is a file; name how the model is made, and give its weights with weights =")
+        near = _alike(name, BUILT_IN) or difflib.get_close_matches(name, BUILT_IN, n=1) or _in_torchvision(name)
         hint = f"; did you mean {near[0]}?" if near else ""
         known = ", ".join(BUILT_IN)
         raise ModelError(f"unknown model {name!r}{hint} (known: {known}, torchvision:NAME, module:callable)")
@@ -210,12 +213,21 @@ def _with_new_heads(model: LayeredModel, seed: int, make_head: Callable[..., nn.
 
 
 def _in_torchvision(name: str) -> list[str]:
-    """Returns the specification of torchvision's classifier of a name; none if there is none, or no torchvision."""
+    """Returns the specification of torchvision's classifier of such a name; none without it, or without torchvision."""
     try:
         from torchvision import models  # noqa: PLC0415  # takes 150 MB that other models do not need
     except ImportError:
         return []
-    return [f"torchvision:{name}"] if name in models.list_models(module=models) else []
+    return [f"torchvision:{found}" for found in _alike(name, models.list_models(module=models))]
+
+
+def _alike(name: str, known: Iterable[str]) -> list[str]:
+    """Returns the known names that differ from a name in capitals, blanks and hyphens alone."""
+
+    def letters(text: str) -> str:
+        return "".join(filter(str.isalnum, text.lower()))
+
+    return [other for other in known if letters(other) == letters(name)]
 
 
 def _torchvision(name: str, settings: ModelSettings, seed: int) -> nn.Module:

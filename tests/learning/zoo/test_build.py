@@ -127,6 +127,9 @@ def test_builds_a_torchvision_model_for_its_input_and_classes() -> None:
     ("settings", "reason"),
     [
         (ModelSettings(name="smal-cnn"), "did you mean small-cnn"),
+        (ModelSettings(name="MLP"), r"did you mean mlp\?"),
+        (ModelSettings(name="ResNet-18"), r"did you mean torchvision:resnet18\?"),
+        (ModelSettings(name="best.pt"), r"'best\.pt' is a file; name how the model is made, and give its weights with"),
         (ModelSettings(name="small-cnn", classes=0), "set classes"),
         (ModelSettings(name="small-cnn", input=(1, 3, 8)), "nothing would be left of 1x3x8; it needs at least 4x4"),
         (ModelSettings(name="fedlp-cnn", input=(3, 7, 32)), "at least 8x8"),
