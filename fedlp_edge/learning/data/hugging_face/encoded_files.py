@@ -66,6 +66,11 @@ class EncodedFiles(Sequence[EncodedFile]):
     def __len__(self) -> int:
         return len(self._ends)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the contents take, bytes; none if they are in a file."""
+        return len(self._contents) if isinstance(self._contents, bytes) else 0
+
     @overload
     def __getitem__(self, index: int) -> EncodedFile: ...
     @overload

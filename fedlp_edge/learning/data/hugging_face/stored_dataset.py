@@ -111,13 +111,14 @@ def list_stored(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sample
         kept = np.flatnonzero(is_in_test_split(keys_of_names(rows.keys), spec.held_out) == (split == "test"))
     labels = coarse_classes(targets)
     if isinstance(rows.samples, EncodedFiles) and _are_sounds(chosen.sample, rows.samples):
-        sounds = SoundList(rows.samples, rows.keys, rows.samples.names, targets, rows.remarks)
+        sounds = SoundList(rows.samples, rows.keys, rows.samples.names, targets, rows.remarks, rows.samples.nbytes)
 
         def samples(keep: Indices | None) -> Samples:
             made = sound_samples(sounds, spec, kept if keep is None else kept[keep])
             return replace(made, index=np.searchsorted(kept, made.index))
     elif isinstance(rows.samples, EncodedFiles):
-        listed = PictureList(spec.path, targets.names, rows.samples, labels, SkippedFiles(), rows.keys)
+        files_bytes = rows.samples.nbytes
+        listed = PictureList(spec.path, targets.names, rows.samples, labels, SkippedFiles(), rows.keys, files_bytes)
 
         def samples(keep: Indices | None) -> Samples:
             made = picture_samples(listed, targets, spec, kept if keep is None else kept[keep], rows.remarks)
@@ -204,7 +205,8 @@ def _sample_column(columns: Mapping[str, Column], named: tuple[str, ...], source
 
 
 def _read(spec: DataSpec, files: DatasetFiles, chosen: _Chosen) -> _Rows:
-    spool = EncodedSpool(spec.memory_bound, cache_directory("encoded-files"))
+    # The other half is for what is decoded.
+    spool = EncodedSpool(spec.memory_bound // 2, cache_directory("encoded-files"))
     arrays: list[AnyArray] = []
     places: list[str] = []
     target: list[Any] = []

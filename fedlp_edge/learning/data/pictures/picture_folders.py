@@ -112,6 +112,7 @@ class PictureList:
         labels: Class numbers, int64 [N].
         skipped: Count of everything else in the folder.
         names: Paths below the folder, in one spelling, or hashes of the contents; empty if the folders are the classes.
+        nbytes: Memory that the encoded pictures take, bytes; none if they are files.
     """
 
     base: Path
@@ -120,6 +121,7 @@ class PictureList:
     labels: npt.NDArray[np.int64]
     skipped: SkippedFiles
     names: tuple[str, ...] = ()
+    nbytes: int = 0
 
     def name_of(self, index: int) -> str:
         """Returns the path of a picture below the folder, class name first, in one spelling on every system."""

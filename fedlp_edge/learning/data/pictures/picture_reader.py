@@ -42,8 +42,8 @@ class PictureReader:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the positions, bytes."""
-        return self._wanted.nbytes
+        """Memory of the positions and of encoded pictures, bytes."""
+        return self._wanted.nbytes + self._found.nbytes
 
     @property
     def unread_files(self) -> UnreadFiles:

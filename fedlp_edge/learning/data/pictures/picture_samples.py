@@ -48,7 +48,7 @@ def picture_samples(
         reader.try_some()
         # Until the model is known, its size of pictures is not, and nothing is worth keeping.
         x: AnyArray | SampleReader = (
-            CachedReader(reader, spec.memory_bound, reader.unread_files) if spec.size else reader
+            CachedReader(reader, spec.memory_bound - found.nbytes, reader.unread_files) if spec.size else reader
         )
         index = wanted
     else:

@@ -29,6 +29,7 @@ class SoundList:
         shown: What the sounds are called in messages.
         targets: Targets of the N sounds.
         remarks: One line on what is left out; empty if nothing is.
+        nbytes: Memory that the encoded sounds take, bytes; none if they are files.
     """
 
     files: Sequence[SoundFile]
@@ -36,6 +37,7 @@ class SoundList:
     shown: Sequence[str]
     targets: Targets
     remarks: str
+    nbytes: int = 0
 
 
 def sound_samples(found: SoundList, spec: DataSpec, keep: Indices | None) -> Samples:
@@ -54,7 +56,8 @@ def sound_samples(found: SoundList, spec: DataSpec, keep: Indices | None) -> Sam
     size = len(index) * int(np.prod(reader.shape)) * reader.dtype.itemsize
     reader.read(np.unique(np.linspace(0, len(index) - 1, min(TRIED, len(index))).astype(np.int64)))
     small = size <= spec.memory_bound
-    x = reader.read(np.arange(len(index))) if small else CachedReader(reader, spec.memory_bound, reader.unread_files)
+    bound = spec.memory_bound - found.nbytes
+    x = reader.read(np.arange(len(index))) if small else CachedReader(reader, bound, reader.unread_files)
     if len(index) and reader.unread == len(index):
         raise DataError(f"{spec.path}: none of its sounds can be read, the first is {reader.first_unread}")
     return Samples(

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
@@ -16,8 +18,13 @@ from PIL import Image
 
 def encoded(grey: int, size: int = 4) -> bytes:
     """Returns a PNG of one grey."""
+    return encoded_pixels(np.full((size, size), grey, np.uint8))
+
+
+def encoded_pixels(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Returns a grey PNG."""
     file = io.BytesIO()
-    Image.new("L", (size, size), grey).save(file, "PNG")
+    Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
 
 

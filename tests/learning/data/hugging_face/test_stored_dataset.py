@@ -14,6 +14,7 @@ from fedlp_edge.learning.data.dataset import Dataset, load_data
 from tests.learning.data.hugging_face.parquet_datasets import (
     class_label,
     encoded,
+    encoded_pixels,
     pictures,
     table,
     write_arrow,
@@ -73,6 +74,17 @@ def test_pictures_beyond_the_memory_are_decoded_when_they_are_needed(tmp_path: P
     data = load(tmp_path, "size=2&channels=1&cache=0")
     assert not data.in_memory
     assert data.stored()[:, 0, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_encoded_and_decoded_pictures_keep_to_the_memory_together(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (40, 64, 64), np.uint8)
+    fields: list[dict[str, Any]] = [{"bytes": encoded_pixels(pixels), "path": None} for pixels in noise]
+    write_parquet(tmp_path / "a.parquet", table({"image": fields, "label": [0] * 40}, {"label": ANIMALS}))
+    data = load(tmp_path, "size=200&channels=1&cache=1&holdout=0")
+    together = sum(len(field["bytes"]) for field in fields)
+    decoded = (1_000_000 - together) // 40_000 * 40_000
+    positions = 40 * (8 + 4)
+    assert data.store.nbytes == together + decoded + positions < 1_000_000
 
 
 def test_a_share_and_a_limit_choose_rows(tmp_path: Path) -> None:
