@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from device_agent.limits import LIMITS
-from device_agent.protocol.link.link_estimate import LinkEstimate, carried_rate, observed_rate
+from device_agent.protocol.link.link_estimate import LinkState, carried_rate, observed_rate
 from device_agent.protocol.prefetch import PrefetchedBlob, PrefetchStore
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.chunks import PREFIX_BYTES, Assembly, Chunk
@@ -48,9 +48,7 @@ class Downloads:
         check: Function that is called once with each blob that was downloaded.
         nothing_in_transit: Whether nothing that was sent before a time, the first, is still in transit now, at the
             second; if that is not known it is found out, and time may pass until the answer is another one.
-
-    Attributes:
-        link: Estimate of the link's rate and latency.
+        link: State of the link; None for one of which nothing is known.
     """
 
     def __init__(
@@ -58,8 +56,9 @@ class Downloads:
         store: BlobStore,
         check: Check,
         nothing_in_transit: Callable[[float, float], bool] = lambda _since, _now: True,
+        link: LinkState | None = None,
     ) -> None:
-        self.link = LinkEstimate()
+        self._link = LinkState() if link is None else link
         self._store = store
         self._check = check
         self._nothing_in_transit = nothing_in_transit
@@ -226,7 +225,8 @@ class Downloads:
         )
         self._progress_at = self._silent_since = now
         requests: list[tuple[UnitVersion, Ranges]] = []
-        chunks, room = 0, _LIMITS.slice_seconds * self.link.rate if self.link.rate else math.inf
+        rate = self._link.estimate.rate
+        chunks, room = 0, _LIMITS.slice_seconds * rate if rate else math.inf
         for digest, assembly in self._assemblies.items():
             version = self._wanted[digest]
             missing, _ = take(assembly.missing, max(1, int(min(room / version.chunk_bytes, assembly.left))))

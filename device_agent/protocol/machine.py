@@ -1,19 +1,15 @@
 """Implements the device's side of the protocol as one state machine: events and the time go in, effects come out.
 
-Routes each event to the part that knows: ``link_probe`` (how fast the link is), ``presence`` (status and
-announcements), ``assignment`` (from the assignment to Ready), ``round_task`` (from the task to the update), ``uploads``
-(from the offer to the receipt), ``final_model`` (the ONNX file at the end), ``release_install`` (models that are rolled
-out).
+Routes each event to the part that knows: ``link`` (how fast the link is), ``presence`` (status and announcements),
+``assignment`` (from the assignment to Ready), ``round_task`` (from the task to the update), ``uploads`` (from the offer
+to the receipt), ``final_model`` (the ONNX file at the end), ``release_install`` (models that are rolled out).
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-
-import msgspec
+from dataclasses import dataclass
 
 from device_agent.limits import LIMITS
 from device_agent.protocol.assignment import AssignmentHandler
@@ -49,9 +45,8 @@ from device_agent.protocol.events import (
 )
 from device_agent.protocol.final_model import FinalModelFetch
 from device_agent.protocol.heartbeat import Heartbeat, Remeasurement
-from device_agent.protocol.link.in_transit import InTransitCheck
-from device_agent.protocol.link.link_estimate import Improvements, LinkEstimate, MissedRounds
-from device_agent.protocol.link.link_probe import LinkProbe, slower
+from device_agent.protocol.link.link_estimate import LinkState
+from device_agent.protocol.link.link_monitor import LinkMonitor
 from device_agent.protocol.presence import Presence
 from device_agent.protocol.release_install import InstallationFacts, ReleaseInstall, failure_of
 from device_agent.protocol.round_task import RoundTask
@@ -60,7 +55,6 @@ from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.rollout.rollout_names import is_rollout
 from fedlp_edge.errors import BrokerError, PeerError
-from fedlp_edge.reporting.formatting import format_bytes
 from fedlp_edge.transport.base import (
     BrokerLimits,
     Connected,
@@ -73,7 +67,7 @@ from fedlp_edge.transport.base import (
     TransportEvent,
 )
 from fedlp_edge.transport.retry_log import RefusalLog
-from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES, Chunk, chunk_bytes_for
+from fedlp_edge.wire.chunks import Chunk, chunk_bytes_for
 from fedlp_edge.wire.messages import (
     PROTOCOL,
     Announcement,
@@ -170,21 +164,25 @@ class DeviceProtocol:
         coordinator = CoordinatorPresence()
         self._identity = identity
         self._coordinator = coordinator
-        self._in_transit = InTransitCheck(identity, draw, works=None if options.use_echoes else False)
-        nothing_before = self._in_transit.nothing_before
-        self._units = Downloads(stores.units, stores.check_unit, nothing_before)
-        self._models = Downloads(stores.models, stores.check_model, nothing_before)
-        self._files = Downloads(stores.releases, lambda _version, _blob: None, nothing_before)
         self._presence = Presence(identity, coordinator)
+        link = LinkState()
+        self._link = LinkMonitor(
+            identity,
+            draw,
+            link,
+            self._presence.linked,
+            measure=options.measure_link,
+            use_echoes=options.use_echoes,
+        )
+        nothing_before = self._link.nothing_before
+        self._units = Downloads(stores.units, stores.check_unit, nothing_before, link)
+        self._models = Downloads(stores.models, stores.check_model, nothing_before, link)
+        self._files = Downloads(stores.releases, lambda _version, _blob: None, nothing_before, link)
         self._assignment = AssignmentHandler(identity, options.allow_models)
-        self._uploads = Uploads(identity, coordinator, updates, options.link_bytes_per_second)
-        self._link_probe = LinkProbe(identity, draw, allowed=options.measure_link)
-        self._missed_rounds = MissedRounds()
-        self._improvements = Improvements()
-        self._stated_rate: float | None = None
+        self._uploads = Uploads(identity, coordinator, updates, options.link_bytes_per_second, link)
         self._refusals = RefusalLog("this device's")
         self._unreported: DeviceFacts | None = None
-        self._round_task = RoundTask(identity, coordinator, self._units, self._uploads)
+        self._round_task = RoundTask(identity, coordinator, self._units, self._uploads, link)
         self._final_model = FinalModelFetch(
             identity,
             coordinator,
@@ -224,14 +222,14 @@ class DeviceProtocol:
         self._presence.tick(now)
         effects = self._dispatch(event, now)
         if self._coordinator.connected:
-            effects += self._link_probe.poll(now)
+            effects += self._link.poll_measurement(now)
         effects += self._report_device(now)
         if self._coordinator.connected:
-            effects += [*self._in_transit.poll(now), *self._search.poll(now)]
+            effects += [*self._link.poll_in_transit(now), *self._search.poll(now)]
             effects += [*self._round_task.poll(now), *self._uploads.poll(now), *self._final_model.poll(now)]
             effects += self._release.poll(now)
-            effects += self._report_link()
-            effects += self._in_transit.poll(now)  # what the others have just found that they want to know
+            effects += self._link.missed_rounds()
+            effects += self._link.poll_in_transit(now)  # what the others have just found that they want to know
             effects += self._measure_again(now)
             if self._idle and self._heartbeat.due(now):
                 reports = self._presence.announce()
@@ -257,17 +255,8 @@ class DeviceProtocol:
         return self._round_task.idle and self._uploads.idle and self._final_model.idle and self._release.idle
 
     @property
-    def _polled(
-        self,
-    ) -> tuple[LinkProbe | RoundTask | Uploads | FinalModelFetch | ReleaseInstall | InTransitCheck, ...]:
-        return (
-            self._link_probe,
-            self._round_task,
-            self._uploads,
-            self._final_model,
-            self._release,
-            self._in_transit,
-        )
+    def _polled(self) -> tuple[LinkMonitor | RoundTask | Uploads | FinalModelFetch | ReleaseInstall, ...]:
+        return self._link, self._round_task, self._uploads, self._final_model, self._release
 
     def _dispatch(self, event: Event, now: float) -> Effects:
         effects: Effects = []
@@ -313,25 +302,22 @@ class DeviceProtocol:
             case Disconnected(reason, repeated):
                 self._coordinator.broker_disconnected()
                 lost = Log(f"disconnected: {reason}; trying again, nothing is lost", warning=True)
-                self._in_transit.interrupted()
-                effects = [*([] if repeated else [lost]), *self._link_probe.interrupted(), *self._search.end()]
+                effects = [*([] if repeated else [lost]), *self._link.interrupted(), *self._search.end()]
             case Refused(topic) if topic in self._search.filters:
                 pass
-            case Refused(topic, reason) if topic == self._link_probe.topic:
-                self._in_transit.set_works(works=False)
-                effects = self._link_probe.refused(reason)
+            case Refused(topic, reason) if topic == self._link.topic:
+                effects = self._link.refused(reason)
             case Refused():
                 effects = self._refused(event, now)
             case Subscribed(topic):
-                self._in_transit.subscribed(topic)
-                effects = [*self._link_probe.subscribed(topic, now), *self._assignment.subscribed(topic)]
+                effects = [*self._link.subscribed(topic, now), *self._assignment.subscribed(topic)]
             case Received():
                 try:
                     effects = self._receive(event, now)
                 except PeerError as error:
                     effects = [Log(f"{event.topic}: {error}", warning=True)]
             case MessageArriving():
-                self._in_transit.received_something(now)
+                self._link.received_something(now)
                 self._units.bytes_arriving(now)
                 self._models.bytes_arriving(now)
                 self._files.bytes_arriving(now)
@@ -349,15 +335,14 @@ class DeviceProtocol:
         return [] if line is None else [Log(line, warning=True)]
 
     def _receive(self, event: Received, now: float) -> Effects:
-        self._in_transit.received_something(now)
+        self._link.received_something(now)
         topics = self._identity.topics
         branch, leaf = topics.parse(event.topic)
         if branch in {"model", "repeat"}:
             unit, chunk = leaf if branch == "model" else None, Chunk.parse(event.payload)
             return [*self._report_progress(unit, chunk), *self._chunk(unit, chunk, len(event.payload), now)]
         if branch == "echo":
-            self._in_transit.received(event.payload)
-            return self._link_probe.received(event.payload, now)
+            return self._link.echo(event.payload, now)
         if branch == "down":
             return self._down(_decode_down(event.payload), now)
         if branch == "device" and event.payload:
@@ -409,75 +394,19 @@ class DeviceProtocol:
         """Measures the link once the worker has measured the rest (each would disturb the other), and reports both."""
         if self._unreported is None:
             return []
-        if not self._link_probe.finished:
+        if not self._link.measured:
             broker = self._coordinator.broker
-            return [] if broker is None else self._link_probe.begin(broker, now)
+            return [] if broker is None else self._link.measure(broker, now)
         facts, self._unreported = self._unreported, None
-        self._stated_rate = facts.link_bytes_per_second
-        rate = slower(self._stated_rate, self._link_probe.rate)
-        self._use_link_rate(rate)
-        return self._presence.measured(msgspec.structs.replace(facts, link_bytes_per_second=rate))
+        return self._presence.measured(self._link.with_rate(facts))
 
     def _measure_again(self, now: float) -> Effects:
         """Has a device that was refused measured anew: what was measured in a bad moment must not last for the run."""
         if not self._assignment.refused or not self.free or not self._remeasurement.due(now):
             return []
-        self._link_probe.reset()
+        self._link.measure_again()
         note = Log("measuring this device again, as its memory, speed or link may have been measured in a bad moment")
         return [note, MeasureAgain()]
-
-    def _report_link(self) -> Effects:
-        """Says what rounds that could not be done in time have shown of the link, so that the next is planned by it."""
-        shown = [rate for rate in (self._round_task.observed_rate, self._uploads.observed_rate) if rate is not None]
-        self._round_task.observed_rate = self._uploads.observed_rate = None
-        rate = self._missed_rounds.missed(min(shown)) if shown else None
-        if rate is None or not self._round_task.link.falls_short(rate):
-            return []
-        self._improvements.fell()
-        self._use_link_rate(rate)
-        text = f"the link has carried {format_bytes(rate)}/s, too little for the round; the coordinator plans with that"
-        return [Log(text, warning=True), *self._presence.linked(rate)]
-
-    def _done_in_time(self) -> Effects:
-        """An update was accepted: the link may have become better than it was when it was measured, or fell."""
-        self._missed_rounds.done()
-        planned, down, up = self._round_task.link.rate, self._round_task.carried_rate, self._uploads.carried_rate
-        # A receipt that comes twice is no second round.
-        self._round_task.carried_rate = self._uploads.carried_rate = None
-        rate = self._improvements.done(planned, down, up)
-        rate = None if rate is None else slower(self._stated_rate, rate)
-        if planned is None:
-            return self._cut_by(up)
-        if rate is None or rate <= planned:
-            return []
-        self._use_link_rate(rate)
-        text = f"the link carries {format_bytes(rate)}/s by now; the coordinator plans with that"
-        return [Log(text), *self._presence.linked(rate)]
-
-    def _cut_by(self, carried: float | None) -> Effects:
-        """Takes what a link of unknown rate carried of an update for the chunks of the next; nothing is planned by it.
-
-        A rate that rounds have shown would hold a device to what it was once granted, where it may carry more.
-        """
-        link = self._round_task.link
-        known = replace(link, carried=carried)
-        if carried is None or known == link:
-            return []
-        self._use_link(known)
-        before, after = link.chunk_bytes(DEFAULT_CHUNK_BYTES), known.chunk_bytes(DEFAULT_CHUNK_BYTES)
-        if before == after:
-            return []
-        text = f"the link was not measured and has carried {format_bytes(carried)}/s at the least"
-        return [Log(f"{text}: updates go in messages of {format_bytes(after)} from here on")]
-
-    def _use_link_rate(self, rate: float | None) -> None:
-        if self._link_probe.works is not None:
-            self._in_transit.set_works(works=self._link_probe.works)
-            rate = math.inf if rate is None and self._link_probe.works else rate
-        self._use_link(LinkEstimate(rate, self._link_probe.latency))
-
-    def _use_link(self, estimate: LinkEstimate) -> None:
-        self._units.link = self._models.link = self._files.link = self._uploads.link = self._round_task.link = estimate
 
     def _report_progress(self, unit: str | None, chunk: Chunk) -> Effects:
         """Answers a chunk of the broadcast that asks for a report."""
@@ -521,7 +450,7 @@ class DeviceProtocol:
             case Receipt():
                 effects += self._uploads.receipt(message, now)
                 if message.state == "accepted":
-                    effects += self._done_in_time()
+                    effects += self._link.done_in_time()
             case RunEnded():
                 effects += self._end_run(message, now)
             case Install():

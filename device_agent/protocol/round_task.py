@@ -26,7 +26,7 @@ from device_agent.protocol.events import (
     TrainingFailed,
     TrainRound,
 )
-from device_agent.protocol.link.link_estimate import LinkEstimate
+from device_agent.protocol.link.link_estimate import LinkState
 from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.accounting import upload_bytes
 from fedlp_edge.core.algorithm.periods import reuse_since, withheld_units
@@ -60,19 +60,18 @@ class RoundTask:
         coordinator: Presence of the coordinator and its run.
         downloads: Downloads of the model's units.
         uploads: Uploads that take the finished updates.
-
-    Attributes:
-        link: Estimate of the link's rate and latency.
-        observed_rate: Observed rate of the link, in a round that ended before the model had arrived.
-        carried_rate: Bytes per second that the link carried at the least of what the latest training starts from.
+        link: State of the link.
     """
 
     def __init__(
-        self, identity: Identity, coordinator: CoordinatorPresence, downloads: Downloads, uploads: Uploads
+        self,
+        identity: Identity,
+        coordinator: CoordinatorPresence,
+        downloads: Downloads,
+        uploads: Uploads,
+        link: LinkState,
     ) -> None:
-        self.link = LinkEstimate()
-        self.observed_rate: float | None = None
-        self.carried_rate: float | None = None
+        self._link = link
         self._identity = identity
         self._coordinator = coordinator
         self._downloads = downloads
@@ -145,12 +144,12 @@ class RoundTask:
             return []
         job.stage, self._training = "training", job
         job.bytes_down, job.payload_down = self._take_bytes_down()
-        self.carried_rate = self._downloads.take_carried_rate()
+        self._link.carried_down = self._downloads.take_carried_rate()
         return [self._training_of(job)]
 
     def _training_of(self, job: _Job) -> TrainRound:
         """Returns the training of a task whose model is here."""
-        task = msgspec.structs.replace(job.task, chunk_bytes=self.link.chunk_bytes(job.task.chunk_bytes))
+        task = msgspec.structs.replace(job.task, chunk_bytes=self._link.estimate.chunk_bytes(job.task.chunk_bytes))
         units = job.blueprint.exchanged_by(task.depth)
         exchanged = [unit.id for unit in units]
         personal = [unit.id for unit in job.blueprint.personal_of(task.depth)]
@@ -179,7 +178,7 @@ class RoundTask:
                 for unit in units
                 if unit.id in sent
             },
-            until=job.expires_at - self.link.seconds(upload),
+            until=job.expires_at - self._link.estimate.seconds(upload),
             received={unit.id: unit.tensors for unit in units},
         )
 
@@ -228,7 +227,7 @@ class RoundTask:
             return []
         if not job.expired and now >= job.expires_at:
             job.expired = True
-            self.observed_rate = self._downloads.observed_rate(now)
+            self._link.missed(self._downloads.observed_rate(now))
             self._downloads.pause()
             return [Log(f"round {job.task.round} ended before the model had arrived", warning=True)]
         if not self._coordinator.online:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from device_agent.limits import LIMITS
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Effects, ForgetUpdate, Identity, Log, Publish, SendChunk
-from device_agent.protocol.link.link_estimate import LinkEstimate, carried_rate, observed_rate
+from device_agent.protocol.link.link_estimate import LinkState, carried_rate, observed_rate
 from device_agent.protocol.update import Update, UpdateId
 from fedlp_edge.core.seeds import uniform
 from fedlp_edge.wire.chunks import CHUNK_SECONDS, expand
@@ -70,11 +70,9 @@ class Uploads:
         coordinator: Presence of the coordinator and its run; nothing is offered or sent while none is there.
         updates: Left in the outbox by an earlier life; offered once the coordinator of their run is there.
         link_bytes_per_second: Uploads stay below it; None for as fast as the broker takes them.
+        link: State of the link; None for one of which nothing is known.
 
     Attributes:
-        link: Estimate of the link's rate and latency.
-        observed_rate: Observed rate of the link, in a round that ended before the update had gone.
-        carried_rate: Bytes per second that the broker took of the last update that was accepted, at the least.
         uncounted_bytes_down: Model bytes received for updates that no round counts, which the next offer or failure
             names together with its own.
         uncounted_payload_down: Bytes of the blobs among them, without headers and repeats.
@@ -86,13 +84,12 @@ class Uploads:
         coordinator: CoordinatorPresence,
         updates: Iterable[Update] = (),
         link_bytes_per_second: float | None = None,
+        link: LinkState | None = None,
     ) -> None:
         self._identity = identity
         self._coordinator = coordinator
         self._topic = identity.topics.of("up", identity.device)
-        self.link = LinkEstimate()
-        self.observed_rate: float | None = None
-        self.carried_rate: float | None = None
+        self._link = LinkState() if link is None else link
         self.uncounted_bytes_down = 0
         self.uncounted_payload_down = 0
         self._rate_limit = link_bytes_per_second
@@ -148,7 +145,7 @@ class Uploads:
         effects = self._suspect_length(upload, wanted)
         upload.waiting.extend(wanted)
         upload.began = now if upload.began is None else upload.began
-        upload.window = self.link.window(upload.update.chunk_bytes, message.window)
+        upload.window = self._link.estimate.window(upload.update.chunk_bytes, message.window)
         upload.patience = _LIMITS.receipt_seconds
         upload.offer_at = now + self._patience(upload)
         return [*effects, *self.poll(now)]
@@ -181,11 +178,11 @@ class Uploads:
         if upload is None:
             return []
         if message.state == "stale":
-            self.observed_rate = upload.observed_rate(now)
+            self._link.missed(upload.observed_rate(now))
             self.uncounted_bytes_down += upload.update.bytes_down
             self.uncounted_payload_down += upload.update.payload_down
         if message.state == "accepted":
-            self.carried_rate = upload.carried_rate()
+            self._link.carried_up = upload.carried_rate()
             note = Log(f"round {message.round}: update accepted")
         else:
             note = Log(f"round {message.round}: update {message.state}: {message.reason or 'no reason given'}", True)
@@ -256,7 +253,7 @@ class Uploads:
 
     def _piece_bytes(self, update: Update) -> int | None:
         """Of the pieces of its chunks, which were cut before the broker's limit or the link was known; None for one."""
-        suited = self.link.chunk_bytes(update.chunk_bytes)
+        suited = self._link.estimate.chunk_bytes(update.chunk_bytes)
         return suited if suited < (self._longest_message or update.chunk_bytes) else self._longest_message
 
     def _patience(self, upload: _Upload) -> float:
@@ -264,12 +261,15 @@ class Uploads:
         if not upload.busy:
             return self._answer_seconds + _LIMITS.receipt_seconds
         # While chunks move, an offer is only the way out of a broker that swallowed one.
-        return 2 * self.link.seconds(upload.window * upload.update.chunk_bytes) + _LIMITS.longest_offer_seconds
+        return (
+            2 * self._link.estimate.seconds(upload.window * upload.update.chunk_bytes) + _LIMITS.longest_offer_seconds
+        )
 
     @property
     def _answer_seconds(self) -> float:
         """Returns the seconds that a short message and its answer may take, each of them behind a chunk or two."""
-        return self.link.latency + (_LIMITS.behind_chunks * CHUNK_SECONDS if self.link.is_slow else 0.0)
+        link = self._link.estimate
+        return link.latency + (_LIMITS.behind_chunks * CHUNK_SECONDS if link.is_slow else 0.0)
 
     def _current(self) -> list[_Upload]:
         return [upload for upload in self._uploads.values() if upload.update.run == self._coordinator.run]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from device_agent.limits import LIMITS
 from fedlp_edge.wire.chunks import CHUNK_SECONDS, DEFAULT_CHUNK_BYTES, chunk_bytes_for_link
@@ -62,6 +62,45 @@ class LinkEstimate:
             return most
         wanted = math.ceil((_LIMITS.ahead_seconds + self.latency) * self.rate / chunk_bytes)
         return min(most, max(_LIMITS.least_ahead, wanted))
+
+
+@dataclass
+class LinkState:
+    """What is known of a device's link at present, shared by everything that sends or receives over it.
+
+    The estimate is for all to read; what rounds show of the link is left here until ``LinkMonitor`` makes use of it.
+
+    Attributes:
+        estimate: Estimate of the link's rate and latency.
+        missed_rates: Bytes per second that the link carried in rounds that ended before a model or an update had got
+            through.
+        carried_down: Bytes per second that it carried at the least of what the latest training starts from; None if
+            that is not known.
+        carried_up: Bytes per second that it carried at the least of the latest update that was accepted; None if that
+            is not known.
+    """
+
+    estimate: LinkEstimate = field(default_factory=LinkEstimate)
+    missed_rates: list[float] = field(default_factory=list)
+    carried_down: float | None = None
+    carried_up: float | None = None
+
+    def missed(self, rate: float | None) -> None:
+        """Notes that a round was missed, in which the link carried so many bytes per second, if that is known."""
+        if rate is not None:
+            self.missed_rates.append(rate)
+
+    def take_missed_rate(self) -> float | None:
+        """Returns the least rate of the rounds that were missed since the last call; None if there was none."""
+        least = min(self.missed_rates, default=None)
+        self.missed_rates.clear()
+        return least
+
+    def take_carried(self) -> tuple[float | None, float | None]:
+        """Returns what the link carried of a round, down and up, and forgets it: it counts for one round."""
+        carried = (self.carried_down, self.carried_up)
+        self.carried_down = self.carried_up = None
+        return carried
 
 
 class MissedRounds:
