@@ -12,7 +12,7 @@ from coordinator.topic_claim import TopicClaim
 from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.errors import PeerError
 from fedlp_edge.transport.base import BrokerLimits, Connected, Received, Transport
-from fedlp_edge.wire.messages import Announcement, Claim, decoder
+from fedlp_edge.wire.messages import Announcement, Claim, Decoder
 from fedlp_edge.wire.topics import Topics
 
 
@@ -29,7 +29,7 @@ class CoordinatorTopic:
         self._messenger = messenger
         self._clock = clock
         self._topic_claim = TopicClaim(messenger.session, run, clock())
-        self._read = decoder(Announcement | Claim, LIMITS.control_bytes)
+        self._read = Decoder[Announcement | Claim](Announcement | Claim, LIMITS.control_bytes)
 
     @property
     def settled(self) -> bool:
@@ -62,7 +62,7 @@ class CoordinatorTopic:
         if isinstance(message, Claim):
             if answer := self._topic_claim.heard(message, self._clock()):
                 self._messenger.claim(answer)
-        elif isinstance(message, Announcement):
+        else:
             self._topic_claim.announced(message, self._clock())
             if self._topic_claim.settled and not retained:
                 self._messenger.overhear(message)

@@ -11,7 +11,7 @@ import queue
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from coordinator.background import TaskFinished
 from coordinator.coordinator_topic import CoordinatorTopic
@@ -39,6 +39,7 @@ from fedlp_edge.transport.base import (
 from fedlp_edge.wire.chunks import chunk_bytes_for
 from fedlp_edge.wire.messages import (
     PROTOCOL,
+    Decoder,
     DeploymentReport,
     Failure,
     FromDevice,
@@ -48,13 +49,14 @@ from fedlp_edge.wire.messages import (
     Ready,
     Status,
     UnitRequest,
-    decoder,
 )
 from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import Evaluated, Failed
 from fedlp_edge.worker.process import WorkerDied, WorkerEvent, WorkerReply
 
 log = logging.getLogger("fedlp.coordinator")
+
+_DeviceMessage = TypeVar("_DeviceMessage", bound=FromDevice | Status)
 
 
 class RunLoop:
@@ -99,8 +101,8 @@ class RunLoop:
         self._refusals = BrokerRefusals(self._topics, context.clock)
         self._goes_on = False
         self._connected = True
-        self._read_message = decoder(FromDevice, LIMITS.control_bytes)
-        self._read_status = decoder(Status, LIMITS.control_bytes)
+        self._read_message = Decoder[FromDevice](FromDevice, LIMITS.control_bytes)
+        self._read_status = Decoder[Status](Status, LIMITS.control_bytes)
         self._final_stage = FinalStage(context, parts, began, hand_out=hand_out)
 
     @property
@@ -248,9 +250,9 @@ class RunLoop:
         if branch == "device":
             status = _of(leaf, self._read_status(payload))
             if self._message_rates.allows(leaf):
-                self._device_reported(status)  # type: ignore[arg-type]
+                self._device_reported(status)
                 if self._membership.knows(leaf):
-                    self._echo_traffic.reported(status, known=retained and self._goes_on)  # type: ignore[arg-type]
+                    self._echo_traffic.reported(status, known=retained and self._goes_on)
             return
         message = _of(leaf, self._read_message(payload))
         # Of these each can make a line for people; all others answer what a device was asked.
@@ -337,13 +339,12 @@ class RunLoop:
             self._rounds.outdated(request.device)
 
 
-def _of(leaf: str, message: object) -> FromDevice:
+def _of(leaf: str, message: _DeviceMessage) -> _DeviceMessage:
     """Returns the message if it comes from the device that it names.
 
     Raises:
         PeerError: A device speaks in the name of another one.
     """
-    device = getattr(message, "device", None)
-    if device != leaf:
-        raise PeerError(f"a message in the name of {device!r} came from {leaf!r}")
-    return message  # type: ignore[return-value]
+    if message.device != leaf:
+        raise PeerError(f"a message in the name of {message.device!r} came from {leaf!r}")
+    return message

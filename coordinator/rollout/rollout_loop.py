@@ -44,7 +44,7 @@ from fedlp_edge.errors import OperatorError, PeerError
 from fedlp_edge.transport.base import BrokerLimits, Connected, Delivered, Disconnected, Received, Refused, Transport
 from fedlp_edge.transport.windowed_publisher import WindowedPublisher
 from fedlp_edge.wire.chunks import chunk_bytes_for
-from fedlp_edge.wire.messages import PROTOCOL, FromDevice, InstallReport, Status, UnitRequest, decoder
+from fedlp_edge.wire.messages import PROTOCOL, Decoder, FromDevice, InstallReport, Status, UnitRequest
 from fedlp_edge.wire.topics import Topics
 
 log = logging.getLogger("fedlp.coordinator")
@@ -134,8 +134,8 @@ class RolloutLoop:
         self._status_file = RolloutStatusFile(context.directory, context.machine, clock)
         self._rates = MessageRateLimit(clock)
         self._refusals = BrokerRefusals(self._topics, clock)
-        self._read_message = decoder(FromDevice, LIMITS.control_bytes)
-        self._read_status = decoder(Status, LIMITS.control_bytes)
+        self._read_message = Decoder[FromDevice](FromDevice, LIMITS.control_bytes)
+        self._read_status = Decoder[Status](Status, LIMITS.control_bytes)
         self._members: dict[str, _Member] = {}
         self._away: set[str] = set()
         self._stopped = False
@@ -270,11 +270,11 @@ class RolloutLoop:
         branch, leaf = self._topics.parse(topic)
         if branch == "device" and payload:
             status = self._read_status(payload)
-            if isinstance(status, Status) and status.device == leaf:
+            if status.device == leaf:
                 self._seen(status)
         elif branch == "up":
             message = self._read_message(payload)
-            if getattr(message, "device", None) != leaf:
+            if message.device != leaf:
                 raise PeerError("a device speaks in the name of another one")
             match message:
                 case InstallReport() if self._rates.allows(leaf):

@@ -74,6 +74,7 @@ from fedlp_edge.wire.messages import (
     Assignment,
     AssignmentRefused,
     Claim,
+    Decoder,
     FromCoordinator,
     Grant,
     Install,
@@ -83,15 +84,14 @@ from fedlp_edge.wire.messages import (
     RunEnded,
     Status,
     Task,
-    decoder,
 )
 
 _LIMITS = LIMITS.messages
 
 
-_decode_down = decoder(FromCoordinator, _LIMITS.control_bytes)
-_decode_status = decoder(Status, _LIMITS.control_bytes)
-_decode_announcement = decoder(Announcement | Claim, _LIMITS.control_bytes)
+_decode_down = Decoder[FromCoordinator](FromCoordinator, _LIMITS.control_bytes)
+_decode_status = Decoder[Status](Status, _LIMITS.control_bytes)
+_decode_announcement = Decoder[Announcement | Claim](Announcement | Claim, _LIMITS.control_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,8 +346,7 @@ class DeviceProtocol:
         if branch == "down":
             return self._down(_decode_down(event.payload), now)
         if branch == "device" and event.payload:
-            message = _decode_status(event.payload)
-            return self._presence.on_status(message, event.retained) if isinstance(message, Status) else []
+            return self._presence.on_status(_decode_status(event.payload), event.retained)
         if event.topic == topics.coordinator and event.payload:
             message = _decode_announcement(event.payload)
             return self._announced(message, now) if isinstance(message, Announcement) else []
@@ -417,7 +416,7 @@ class DeviceProtocol:
         message = Progress(run=assignment.run, device=device, unit=unit, blob=chunk.prefix.hex(), index=chunk.index)
         return [Publish(self._identity.topics.of("up", device), message)]
 
-    def _down(self, message: object, now: float) -> Effects:
+    def _down(self, message: FromCoordinator, now: float) -> Effects:
         match message:
             case Registered() if message.device == self._identity.device:
                 # The next report is as far away as ever: they would go back and forth every few seconds.

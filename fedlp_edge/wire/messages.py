@@ -21,7 +21,7 @@ topic (under the fleet root)  messages                                          
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -571,17 +571,22 @@ def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
-def decoder(kind: object, max_bytes: int) -> _Decoder:
-    """Makes a decoder for one topic's messages that refuses a payload longer than ``max_bytes`` unread."""
-    return _Decoder(kind, max_bytes)
+MessageT = TypeVar("MessageT", bound=Message)
 
 
-class _Decoder:
+class Decoder(Generic[MessageT]):
+    """Decodes the messages of one topic, and refuses a payload that is too long unread.
+
+    Args:
+        kind: Type of the messages, or a union of types: ``Decoder[Ready | Offer](Ready | Offer, 1000)``.
+        max_bytes: Most bytes of a payload.
+    """
+
     def __init__(self, kind: object, max_bytes: int) -> None:
-        self._decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(kind)
+        self._decoder: msgspec.json.Decoder[MessageT] = msgspec.json.Decoder(kind)
         self._max_bytes = max_bytes
 
-    def __call__(self, payload: bytes) -> object:
+    def __call__(self, payload: bytes) -> MessageT:
         """Decodes one payload.
 
         Raises:

@@ -25,7 +25,7 @@ from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.transport.base import Received, TransportEvent
 from fedlp_edge.transport.in_memory import MEMORY_LIMITS, MemoryHub
 from fedlp_edge.wire.chunks import split
-from fedlp_edge.wire.messages import FromCoordinator, FromDevice, Offer, Ready, Status, decoder, encode
+from fedlp_edge.wire.messages import Decoder, FromCoordinator, FromDevice, Offer, Ready, Status, encode
 from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import AnyJob
 from tests.coordinator.fleets import NAMES, RUN, facts, run_context
@@ -137,7 +137,7 @@ class AssembledRun:
             self._heard.append(_READ(event.payload))  # type: ignore[arg-type]
 
 
-_READ = decoder(FromCoordinator, 1 << 20)
+_READ = Decoder[FromCoordinator](FromCoordinator, 1 << 20)
 
 
 def status(device: str, session: str = "s", *, revision: int = 0, **changes: object) -> Status:

@@ -9,7 +9,7 @@ from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.errors import PeerError
 from fedlp_edge.transport.base import Received, TransportEvent
 from fedlp_edge.transport.in_memory import MemoryHub
-from fedlp_edge.wire.messages import Announcement, Claim, decoder, encode
+from fedlp_edge.wire.messages import Announcement, Claim, Decoder, encode
 from fedlp_edge.wire.topics import Topics
 
 
@@ -19,7 +19,7 @@ class Coordinator:
     def __init__(self, hub: MemoryHub, name: str) -> None:
         self.now = 0.0
         self.heard: list[object] = []
-        self._read = decoder(Announcement | Claim, 1 << 16)
+        self._read = Decoder[Announcement | Claim](Announcement | Claim, 1 << 16)
         transport = hub.transport(name)
         self.messenger = ControlMessenger(transport, Topics("demo"), name)
         self.topic = CoordinatorTopic(self.messenger, name, lambda: self.now)

@@ -17,7 +17,7 @@ from fedlp_edge.errors import BrokerError, StorageError, WorkerError
 from fedlp_edge.reporting import events
 from fedlp_edge.transport.base import Connected, Disconnected, MessageArriving, Received, Refused
 from fedlp_edge.transport.in_memory import MEMORY_LIMITS
-from fedlp_edge.wire.messages import Announcement, Assignment, Failure, Ready, Task, decoder, encode
+from fedlp_edge.wire.messages import Announcement, Assignment, Decoder, Failure, Ready, Task, encode
 from fedlp_edge.worker.jobs import Failed
 from fedlp_edge.worker.process import WorkerDied, WorkerReply
 from tests.coordinator.assembled import TOPICS, AssembledRun, gone, status
@@ -50,7 +50,7 @@ def test_stopped_run_is_not_finished_and_says_where_it_goes_on(tmp_path: Path) -
     assert (loop.finished, loop.round) == (False, 1)
     (started,) = [event for event in run.events if isinstance(event, events.RunStarted)]
     assert (started.run, started.depths, started.rounds, started.resumed_at) == (RUN, 2, 1, None)
-    word = decoder(Announcement, 1 << 16)(run.hub.retained[TOPICS.coordinator])
+    word = Decoder[Announcement](Announcement, 1 << 16)(run.hub.retained[TOPICS.coordinator])
     assert isinstance(word, Announcement)
     assert (word.online, word.state) == (True, "waiting")
 

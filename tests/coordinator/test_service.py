@@ -23,7 +23,7 @@ from fedlp_edge.reporting.events import (
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.transport.base import Received
 from fedlp_edge.transport.in_memory import MemoryTransport
-from fedlp_edge.wire.messages import Announcement, Status, decoder, encode
+from fedlp_edge.wire.messages import Announcement, Decoder, Status, encode
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Evaluate, Export, Exported, Failed, RefusedModel
 from fedlp_edge.worker.process import WorkerDied
 from tests.coordinator.fleets import facts
@@ -89,7 +89,7 @@ def test_coordinator_that_is_stopped_says_that_it_is_offline_and_goes_on_later(t
     fleet.world.at_turn[120] = lambda: fleet.world.lives["coordinator"].inbox.put(StopRequested())
     fleet.start_all()
     fleet.until_ended()
-    word = decoder(Announcement, 1 << 16)(fleet.world.hub.retained["fedlp/virtual/coordinator"])
+    word = Decoder[Announcement](Announcement, 1 << 16)(fleet.world.hub.retained["fedlp/virtual/coordinator"])
 
     assert fleet.ended("coordinator") is False
     assert isinstance(word, Announcement)

@@ -12,6 +12,7 @@ from fedlp_edge.wire.chunks import Assembly, Chunk, MemorySink, split
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import (
     Announcement,
+    Decoder,
     FromDevice,
     Grant,
     Message,
@@ -20,7 +21,6 @@ from fedlp_edge.wire.messages import (
     Status,
     UnitRequest,
     UnitVersion,
-    decoder,
     encode,
 )
 from fedlp_edge.wire.topics import Topics
@@ -30,8 +30,8 @@ M = TypeVar("M", bound=Message)
 PATIENCE = 60.0
 """Seconds after which what must come is taken to be lost; nothing waits this long when all is well."""
 
-_from_device = decoder(FromDevice, 1 << 20)
-_status = decoder(Status, 1 << 20)
+_from_device = Decoder[FromDevice](FromDevice, 1 << 20)
+_status = Decoder[Status](Status, 1 << 20)
 
 
 class ScriptedCoordinator:

@@ -14,14 +14,14 @@ from fedlp_edge.reporting.events import DeviceJoined, UpdateRejected
 from fedlp_edge.reporting.summary import Summary
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.transport.base import Received
-from fedlp_edge.wire.messages import FromDevice, Offer, Status, UnitPayload, decoder, encode
+from fedlp_edge.wire.messages import Decoder, FromDevice, Offer, Status, UnitPayload, encode
 from fedlp_edge.wire.tensors import pack_file
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Evaluated, Failed, Train, Trained
 from tests.fleets.standin import StandIn
 from tests.fleets.virtual import Tamper, VirtualFleet  # type: ignore[attr-defined]
 
 LIAR = "dev-2"
-read = decoder(FromDevice, 1 << 20)
+read = Decoder[FromDevice](FromDevice, 1 << 20)
 
 
 class Failing(StandIn):
@@ -269,7 +269,7 @@ def test_messages_in_the_name_of_another_device_are_ignored(tmp_path: Path) -> N
 def test_absurd_figures_of_a_device_bend_no_plan_and_no_time_of_the_others(
     tmp_path: Path, honest: Summary, figure: int
 ) -> None:
-    read_status = decoder(Status, 1 << 20)
+    read_status = Decoder[Status](Status, 1 << 20)
 
     def absurd(topic: str, payload: bytes) -> bytes:
         if "/device/" not in topic:

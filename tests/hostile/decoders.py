@@ -23,6 +23,7 @@ from fedlp_edge.wire.compression import decompress, encode_unit
 from fedlp_edge.wire.digests import digest_of
 from fedlp_edge.wire.messages import (
     Announcement,
+    Decoder,
     DeploymentReport,
     FromCoordinator,
     FromDevice,
@@ -34,7 +35,6 @@ from fedlp_edge.wire.messages import (
     Status,
     UnitRequest,
     UnitVersion,
-    decoder,
     encode,
 )
 from fedlp_edge.wire.ranges import clip, expand, take
@@ -79,7 +79,7 @@ def _chunk(data: bytes) -> None:
 
 
 def _message(kind: object) -> Callable[[bytes], None]:
-    read = decoder(kind, MAX_BYTES)
+    read: Decoder = Decoder(kind, MAX_BYTES)
 
     def check(data: bytes) -> None:
         with contextlib.suppress(PeerError):
@@ -133,7 +133,7 @@ def _frame(data: bytes) -> None:
 def _offer(data: bytes) -> None:
     """Whatever an offer says: it is refused, or it is of a possible size."""
     with contextlib.suppress(PeerError):
-        message = decoder(FromDevice, MAX_BYTES)(data)
+        message = Decoder[FromDevice](FromDevice, MAX_BYTES)(data)
         if type(message).__name__ == "Offer":
             _ADMISSION.check_offer(message, DEVICE, expectation())  # type: ignore[arg-type]
             assert message.size < 10_000  # type: ignore[attr-defined]

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from fedlp_edge.errors import PeerError
 from fedlp_edge.wire.chunks import Assembly, Chunk, MemorySink, split
 from fedlp_edge.wire.digests import digest_of
-from fedlp_edge.wire.messages import FromCoordinator, FromDevice, UnitRequest, decoder, encode
+from fedlp_edge.wire.messages import Decoder, FromCoordinator, FromDevice, UnitRequest, encode
 from fedlp_edge.wire.tensors import pack, unpack
 from tests.wire.fleet import delta, update
 
 LIMIT = 64 * 1024
-from_device = decoder(FromDevice, LIMIT)
+from_device = Decoder[FromDevice](FromDevice, LIMIT)
 
 BLOB = b"twelve bytes"
 DIGEST = digest_of(BLOB)
@@ -161,7 +161,7 @@ def test_control_message_over_its_limit_is_refused_unread() -> None:
 
 def test_coordinator_messages_are_not_taken_for_device_messages_or_the_other_way_round() -> None:
     with pytest.raises(PeerError):
-        decoder(FromCoordinator, LIMIT)(encode(update()[0]))
+        Decoder[FromCoordinator](FromCoordinator, LIMIT)(encode(update()[0]))
 
 
 def test_safetensors_cut_at_any_byte_are_refused() -> None:

@@ -13,6 +13,7 @@ from fedlp_edge.wire.messages import (
     PROTOCOL,
     Announcement,
     Claim,
+    Decoder,
     DeploymentReport,
     Failure,
     FromCoordinator,
@@ -23,7 +24,6 @@ from fedlp_edge.wire.messages import (
     RunEnded,
     Status,
     UnitVersion,
-    decoder,
     encode,
 )
 
@@ -33,7 +33,7 @@ TEXT = b'{"type":"Ready","run":"run-1","device":"pi-1","session":"s1","depth":2}
 
 def test_type_on_the_wire_is_the_class_name() -> None:
     assert encode(READY) == TEXT
-    assert decoder(FromDevice, 100)(TEXT) == READY
+    assert Decoder[FromDevice](FromDevice, 100)(TEXT) == READY
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_type_on_the_wire_is_the_class_name() -> None:
 )
 def test_refuses_what_is_no_message_of_the_topic(payload: bytes, message: str) -> None:
     with pytest.raises(PeerError) as refused:
-        decoder(FromDevice, 100)(payload)
+        Decoder[FromDevice](FromDevice, 100)(payload)
     assert str(refused.value) == message
 
 
@@ -59,13 +59,13 @@ def test_refuses_names_that_mean_something_in_a_topic_or_a_path(name: str) -> No
     payload = msgspec.json.encode({"type": "Claim", "session": "s1", "run": name})
 
     with pytest.raises(PeerError, match="malformed control message"):
-        decoder(Claim, 1000)(payload)
+        Decoder[Claim](Claim, 1000)(payload)
 
 
 def test_texts_of_a_peer_are_safe_to_print() -> None:
     payload = b'{"type":"Failure","run":"r","device":"d","session":"s","kind":"data","reason":"\\u001b[2J"}'
 
-    failure = decoder(FromDevice, 1000)(payload)
+    failure = Decoder[FromDevice](FromDevice, 1000)(payload)
 
     assert isinstance(failure, Failure)
     assert failure.reason == "\\x1b[2J"
@@ -74,16 +74,16 @@ def test_texts_of_a_peer_are_safe_to_print() -> None:
 @given(st.binary(max_size=40) | st.text(max_size=20).map(lambda text: msgspec.json.encode({"type": text})))
 def test_bytes_of_a_stranger_are_refused_in_one_way(payload: bytes) -> None:
     with pytest.raises(PeerError):
-        decoder(FromDevice, 1000)(payload)
+        Decoder[FromDevice](FromDevice, 1000)(payload)
 
 
 def test_words_of_a_run_s_end_without_ranges_are_understood() -> None:
     """Coordinators and agents of before neither ask for ranges nor tell any."""
-    ended = decoder(FromCoordinator, 1000)(b'{"type":"RunEnded","run":"r","device":"d","rounds":1}')
+    ended = Decoder[FromCoordinator](FromCoordinator, 1000)(b'{"type":"RunEnded","run":"r","device":"d","rounds":1}')
     assert isinstance(ended, RunEnded)
     assert not ended.ranges
     report = b'{"type":"DeploymentReport","run":"r","device":"d","state":"installed","proof":{"depth":1,"samples":9}}'
-    told = decoder(FromDevice, 1000)(report)
+    told = Decoder[FromDevice](FromDevice, 1000)(report)
     assert isinstance(told, DeploymentReport)
     assert told.proof is not None
     assert told.proof.ranges == ()
@@ -93,7 +93,7 @@ def test_words_of_a_run_s_end_without_ranges_are_understood() -> None:
 def test_order_of_a_model_without_a_self_test_arrives() -> None:
     file = NamedFile("r/m.onnx", UnitVersion("file-0123456789abcdef", "0" * 64, 1, 1))
     order = Install(run="r", device="d", release="r", files=(file,), model="r/m.onnx")
-    assert decoder(FromCoordinator, 1000)(encode(order)) == order
+    assert Decoder[FromCoordinator](FromCoordinator, 1000)(encode(order)) == order
 
 
 def fields_of(kind: object, found: dict[str, list[str]]) -> dict[str, list[str]]:

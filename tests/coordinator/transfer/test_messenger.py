@@ -3,7 +3,7 @@ from __future__ import annotations
 from coordinator.transfer.messenger import ControlMessenger, last_will
 from fedlp_edge.reporting.summary import Traffic
 from fedlp_edge.transport.in_memory import MemoryHub
-from fedlp_edge.wire.messages import Announcement, RunEnded, decoder, encode
+from fedlp_edge.wire.messages import Announcement, Decoder, RunEnded, encode
 from fedlp_edge.wire.topics import Topics
 
 
@@ -39,7 +39,7 @@ def test_repeats_its_announcement_when_the_goodbye_of_an_earlier_life_has_covere
     transport.start(lambda _: None)
     messenger = ControlMessenger(transport, topics, "run")
     messenger.announce("running")
-    read = decoder(Announcement, 1 << 16)
+    read = Decoder[Announcement](Announcement, 1 << 16)
     goodbye = last_will(topics, "run").payload
     transport.publish(topics.coordinator, goodbye, retain=True)
 
