@@ -25,6 +25,8 @@ class PresenceLimits:
 
     Attributes:
         settled_seconds: Seconds after its first status, after which an agent that nobody contradicted has its name.
+        contest_seconds: Seconds in which copies of an old status arrive, before another agent of this name is asked
+            whether it is there, and in which it answers then.
         search_seconds: Seconds with a connection and without a coordinator, after which other names are looked at.
         heartbeat_first_seconds: Seconds without a message to this device, after which an idle one reports again.
         heartbeat_longest_seconds: Seconds that this grows to, doubled each time: thousands of idle devices must not
@@ -36,6 +38,7 @@ class PresenceLimits:
     """
 
     settled_seconds: float = 5.0
+    contest_seconds: float = 3.0
     search_seconds: float = 15.0
     heartbeat_first_seconds: float = 5.0
     heartbeat_longest_seconds: float = 60.0

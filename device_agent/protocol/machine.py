@@ -210,6 +210,7 @@ class DeviceProtocol:
         if self._idle:
             times.append(self._heartbeat.next_wakeup())
         times += [self._remeasurement.next_wakeup(), self._search.next_wakeup(), self._wait.next_wakeup()]
+        times.append(self._presence.next_wakeup())
         return min((time for time in times if time is not None), default=None)
 
     def handle(self, event: Event, now: float) -> Effects:
@@ -225,7 +226,7 @@ class DeviceProtocol:
             effects += self._link.poll_measurement(now)
         effects += self._report_device(now)
         if self._coordinator.connected:
-            effects += [*self._link.poll_in_transit(now), *self._search.poll(now)]
+            effects += [*self._presence.poll(), *self._link.poll_in_transit(now), *self._search.poll(now)]
             effects += [*self._round_task.poll(now), *self._uploads.poll(now), *self._final_model.poll(now)]
             effects += self._release.poll(now)
             effects += self._link.missed_rounds()
@@ -417,6 +418,8 @@ class DeviceProtocol:
         return [Publish(self._identity.topics.of("up", device), message)]
 
     def _down(self, message: FromCoordinator, now: float) -> Effects:
+        if self._presence.contested:
+            return []  # it may be another agent's; what is this one's comes again, as if it had got lost
         match message:
             case Registered() if message.device == self._identity.device:
                 # The next report is as far away as ever: they would go back and forth every few seconds.

@@ -2,7 +2,8 @@
 
 Agents of one name would each take the other's tasks. The one that has been there for a while (``settled``) repeats its
 status; the newcomer sees that and stops, whatever its clock says. Of two that came together the one stays whose session
-sorts first. A *retained* foreign status proves nothing: it may be the last one of an earlier life of this very agent.
+sorts first. A *retained* foreign status proves nothing: it may be the last one of an earlier life of this very agent. Nor
+does any other, before the other agent has answered (``NameContest``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,48 @@ from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.wire.messages import Status
 
 _LIMITS = LIMITS.presence
+
+
+class NameContest:
+    """The question whether another agent that seems to have this device's name is there.
+
+    A bridge between two brokers hands on what was retained or queued when it comes back after a while, some of it dozens
+    of times. Among that may be the status of an earlier life of this very agent, and nothing marks it as old. Whoever is
+    there answers a status of this device; a copy does not. So a foreign status proves nothing until one more comes in
+    answer to a status that was sent after the copies have arrived.
+
+    Attributes:
+        session: Session of the agent in question; empty if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.session = ""
+        self._ask_at = 0.0
+        self._asked = False
+
+    def heard(self, session: str, now: float) -> bool:
+        """Takes a status of another session; returns whether its agent is there."""
+        if self._is_over(now) or session != self.session:
+            self.session, self._ask_at, self._asked = session, now + _LIMITS.contest_seconds, False
+        return self._asked
+
+    def ask(self, now: float) -> bool:
+        """Returns whether it is time to send a status that the other agent would answer; True once."""
+        if self._is_over(now):
+            self.session, self._asked = "", False
+        if not self.session or self._asked or now < self._ask_at:
+            return False
+        self._asked = True
+        return True
+
+    def next_wakeup(self) -> float | None:
+        """Returns when to ask, or when nobody has answered, in seconds; None if there is no question."""
+        if not self.session:
+            return None
+        return self._ask_at + _LIMITS.contest_seconds if self._asked else self._ask_at
+
+    def _is_over(self, now: float) -> bool:
+        return self._asked and now >= self._ask_at + _LIMITS.contest_seconds
 
 
 class Presence:
@@ -41,6 +84,8 @@ class Presence:
         self._now = 0.0
         self._revision = 0
         self._serving: ServingReport | None = None
+        self._contest = NameContest()
+        self._yields = False
         self.echo_bytes = 0
 
     def start(self) -> Effects:
@@ -111,7 +156,11 @@ class Presence:
             return self.announce()
         if retained:
             return []
-        if (message.settled, self._identity.session) > (self._settled, message.session):
+        is_there = self._contest.heard(message.session, self._now)
+        self._yields = (message.settled, self._identity.session) > (self._settled, message.session)
+        if self._yields:
+            if not is_there:
+                return []
             self._leaving = True  # the name is the other agent's: not even an offline status under it
             host = f" on {message.facts.hostname}" if message.facts and message.facts.hostname else ""
             return [
@@ -120,8 +169,23 @@ class Presence:
                     "give this one an --id of its own"
                 )
             ]
+        if not is_there:
+            return self.announce()
         note = Log(f'another agent tried to join as device "{self._identity.device}"; it is told to stop', warning=True)
         return [note, *self.announce()]
+
+    @property
+    def contested(self) -> bool:
+        """Whether the name may be another agent's, whose tasks this one must not take."""
+        return self._yields and bool(self._contest.session)
+
+    def next_wakeup(self) -> float | None:
+        """Returns when ``poll`` is due, in seconds; None if it is not."""
+        return self._contest.next_wakeup()
+
+    def poll(self) -> Effects:
+        """Asks another agent that seems to have this name whether it is there, once it is time."""
+        return self.announce() if self._contest.ask(self._now) else []
 
 
 def status(identity: Identity, facts: DeviceFacts | None, *, settled: bool = False, revision: int = 0) -> Status:

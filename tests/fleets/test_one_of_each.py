@@ -16,11 +16,11 @@ from tests.fleets.virtual import VirtualFleet
 
 
 def test_agent_with_an_earlier_clock_does_not_take_the_name_of_one_that_is_there(tmp_path: Path) -> None:
-    undisturbed = VirtualFleet(tmp_path / "undisturbed", rounds=8)
+    undisturbed = VirtualFleet(tmp_path / "undisturbed", rounds=14)
     undisturbed.start_all()
     expected = undisturbed.finish()
     for second in range(6, 9):
-        fleet = VirtualFleet(tmp_path / f"{second}", rounds=8)
+        fleet = VirtualFleet(tmp_path / f"{second}", rounds=14)
         fleet.world.after(second, partial(fleet.start, "dev-1.2", session="0000-early"))
         fleet.start_all()
         assert differences(fleet, fleet.finish(), expected) == []

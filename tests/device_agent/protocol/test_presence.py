@@ -13,6 +13,7 @@ from device_agent.protocol.events import (
     ServingReported,
     Stop,
     Subscribe,
+    Tick,
 )
 from device_agent.protocol.presence import Presence, status
 from fedlp_edge.core.metrics.serving_report import ServingReport
@@ -27,6 +28,7 @@ from tests.device_agent.support import (
     coordinator_of,
     only,
     published,
+    task,
 )
 
 
@@ -61,8 +63,35 @@ def test_repairs_its_status_when_an_old_last_will_overwrites_it():
 def test_stops_when_an_older_agent_with_its_name_speaks_up():
     device = Device().join()
     other = Status(device="pi", online=True, session="0001-a", facts=FACTS)
-    assert "already connected" in only(device.receive(TOPICS.of("device", "pi"), other), Stop).error
+    assert device.receive(TOPICS.of("device", "pi"), other, now=1.0) == []
+    assert only(device.handle(Tick(), now=4.0), Publish).message.session == ME.session
+    assert "already connected" in only(device.receive(TOPICS.of("device", "pi"), other, now=4.1), Stop).error
     assert device.handle(Leave()) == []  # no goodbye under a name that belongs to the other one
+
+
+def test_copies_of_a_status_of_an_earlier_life_stop_nobody():
+    presence = Presence(ME, coordinator_of())
+    presence.measured(FACTS)
+    copy = Status(device="pi", online=True, session="0001-a", facts=FACTS, settled=True)
+    presence.tick(1.0)
+    for _ in range(40):  # a bridge has kept it, and hands on what is new as well as what was retained
+        assert presence.on_status(copy, retained=False) == []
+    assert (presence.contested, presence.next_wakeup()) == (True, 4.0)
+    presence.tick(4.0)
+    assert [message.session for message in statuses(presence.poll())] == [ME.session]
+    presence.tick(7.0)
+    assert presence.poll() == []
+    assert (presence.contested, presence.next_wakeup()) == (False, None)
+    assert presence.on_status(copy, retained=False) == []
+
+
+def test_takes_no_work_while_its_name_may_be_the_name_of_another_agent():
+    device = Device().join()
+    device.receive(TOPICS.of("device", "pi"), Status(device="pi", online=True, session="0001-a", facts=FACTS), now=1.0)
+    assert device.down(task(), now=2.0) == []
+    device.handle(Tick(), now=4.0)
+    device.handle(Tick(), now=7.0)
+    assert device.down(task(), now=7.5) != []
 
 
 def test_repeats_its_status_when_a_newer_agent_takes_its_name():
@@ -101,9 +130,14 @@ def test_is_settled_after_a_while_and_then_yields_to_nobody_who_is_not():
     assert [message.settled for message in statuses(presence.measured(FACTS))] == [False]
     presence.tick(10.0 + LIMITS.presence.settled_seconds)
     newcomer = Status(device="pi", online=True, session="0001-a", facts=FACTS)
+    (answer,) = presence.on_status(newcomer, retained=False)
+    assert answer.message.settled
+    presence.tick(20.0)
+    assert len(presence.poll()) == 1
     note, publish = presence.on_status(newcomer, retained=False)
     assert note.text == 'another agent tried to join as device "pi"; it is told to stop'
     assert publish.message.settled
+    assert not presence.contested
     settled = msgspec.structs.replace(newcomer, settled=True, facts=msgspec.structs.replace(FACTS, hostname="shed"))
     assert presence.on_status(settled, retained=False) == [
         Stop('another agent on shed is already connected as device "pi"; give this one an --id of its own')
