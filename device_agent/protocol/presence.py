@@ -2,8 +2,8 @@
 
 Agents of one name would each take the other's tasks. The one that has been there for a while (``settled``) repeats its
 status; the newcomer sees that and stops, whatever its clock says. Of two that came together the one stays whose session
-sorts first. A *retained* foreign status proves nothing: it may be the last one of an earlier life of this very agent. Nor
-does any other, before the other agent has answered (``NameContest``).
+sorts first. A *retained* foreign status proves nothing: it may be the last one of an earlier life of this very agent.
+Nor does any other, before the other agent has answered (``NameContest``).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _LIMITS = LIMITS.presence
 class NameContest:
     """The question whether another agent that seems to have this device's name is there.
 
-    A bridge between two brokers hands on what was retained or queued when it comes back after a while, some of it dozens
-    of times. Among that may be the status of an earlier life of this very agent, and nothing marks it as old. Whoever is
-    there answers a status of this device; a copy does not. So a foreign status proves nothing until one more comes in
-    answer to a status that was sent after the copies have arrived.
+    A bridge between two brokers hands on what was retained or queued when it comes back after a while, some of it
+    dozens of times. Among that may be the status of an earlier life of this very agent, and nothing marks it as old.
+    Whoever is there answers a status of this device; a copy does not. So a foreign status proves nothing until one more
+    comes in answer to a status that was sent after the copies have arrived.
 
     Attributes:
         session: Session of the agent in question; empty if there is none.
@@ -154,25 +154,21 @@ class Presence:
         if mine or not message.online:
             # The last will of a lost connection, of this life or an earlier one, has overwritten the status.
             return self.announce()
-        if retained:
-            return []
+        return [] if retained else self._foreign(message)
+
+    def _foreign(self, message: Status) -> Effects:
+        """Takes a status of another agent with this name, or a copy of one that is not there any more."""
         is_there = self._contest.heard(message.session, self._now)
         self._yields = (message.settled, self._identity.session) > (self._settled, message.session)
-        if self._yields:
-            if not is_there:
-                return []
-            self._leaving = True  # the name is the other agent's: not even an offline status under it
-            host = f" on {message.facts.hostname}" if message.facts and message.facts.hostname else ""
-            return [
-                Stop(
-                    f'another agent{host} is already connected as device "{self._identity.device}"; '
-                    "give this one an --id of its own"
-                )
-            ]
         if not is_there:
-            return self.announce()
-        note = Log(f'another agent tried to join as device "{self._identity.device}"; it is told to stop', warning=True)
-        return [note, *self.announce()]
+            return [] if self._yields else self.announce()
+        if not self._yields:
+            text = f'another agent tried to join as device "{self._identity.device}"; it is told to stop'
+            return [Log(text, warning=True), *self.announce()]
+        self._leaving = True  # the name is the other agent's: not even an offline status under it
+        host = f" on {message.facts.hostname}" if message.facts and message.facts.hostname else ""
+        text = f'another agent{host} is already connected as device "{self._identity.device}"'
+        return [Stop(f"{text}; give this one an --id of its own")]
 
     @property
     def contested(self) -> bool:
