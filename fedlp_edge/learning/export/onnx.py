@@ -273,8 +273,9 @@ def _export_by_graph(
         raise ExportError("the exporter returned nothing")
     weights.detach(program.model)
     proto = program.model_proto
-    if (given := opset_of(proto)) != opset:  # it converts to older ones where it can
-        raise ExportError(f"the exporter gave opset {given} instead of {opset}")
+    given = opset_of(proto)  # it converts to older ones where it can
+    if given != opset:
+        raise ExportError(f"its operators need opset {given}, and {opset} was asked for: say --opset {given}")
     return proto
 
 

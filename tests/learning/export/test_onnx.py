@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from fedlp_edge.errors import DataError, ExportError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.export import onnx as export_module
+from fedlp_edge.learning.export.external.detached_weights import DetachedWeights
 from fedlp_edge.learning.export.inference import Classifier, load_sample
 from fedlp_edge.learning.export.metadata import OPSET, OnnxMetadata
-from fedlp_edge.learning.export.onnx import Verified, export, with_properties
+from fedlp_edge.learning.export.onnx import Verified, export, graph_of, with_properties
 
 DIGITS = load_data("digits", "test")
 CARD = OnnxMetadata(
@@ -186,3 +187,15 @@ def test_load_sample_refuses_another_shape(tmp_path: Path, shape: tuple[int, ...
     np.save(tmp_path / "a.npy", np.zeros(shape, dtype=np.float32))
     with pytest.raises(DataError, match="the model takes one sample of 1x8x8"):
         load_sample(tmp_path / "a.npy", CARD)
+
+
+class Smooth(nn.Module):
+    """Makes pictures smaller by an operator that older opsets lack."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.interpolate(input, size=(3, 3), mode="bilinear", antialias=True)
+
+
+def test_says_which_opset_a_model_needs() -> None:
+    with pytest.raises(ExportError, match="its operators need opset 18, and 17 was asked for: say --opset 18"):
+        graph_of(Smooth(), torch.zeros(2, 1, 5, 5), ["logits"], "m", 17, weights=DetachedWeights())
