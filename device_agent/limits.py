@@ -32,6 +32,8 @@ class PresenceLimits:
         heartbeat_longest_seconds: Seconds that this grows to, doubled each time: thousands of idle devices must not
             load the broker.
         unanswered_reports: Reports without any answer after which the log says what may be wrong.
+        unheard_rounds: Rounds in which layers came in one of two ways alone, after which the log says what may be
+            wrong.
         heartbeat_spread: Share of that time by which devices that heard the same last message report later.
         measure_first_seconds: Seconds after a refusal, after which a device measures itself again.
         measure_longest_seconds: Seconds that this grows to, doubled each time: measuring takes seconds of a processor.
@@ -43,6 +45,7 @@ class PresenceLimits:
     heartbeat_first_seconds: float = 5.0
     heartbeat_longest_seconds: float = 60.0
     unanswered_reports: int = 3
+    unheard_rounds: int = 3
     heartbeat_spread: float = 0.5
     measure_first_seconds: float = 60.0
     measure_longest_seconds: float = 3600.0

@@ -45,6 +45,7 @@ from device_agent.protocol.events import (
 )
 from device_agent.protocol.final_model import FinalModelFetch
 from device_agent.protocol.heartbeat import Heartbeat, Remeasurement
+from device_agent.protocol.link.delivery_check import DeliveryCheck
 from device_agent.protocol.link.link_estimate import LinkState
 from device_agent.protocol.link.link_monitor import LinkMonitor
 from device_agent.protocol.presence import Presence
@@ -182,7 +183,8 @@ class DeviceProtocol:
         self._uploads = Uploads(identity, coordinator, updates, options.link_bytes_per_second, link)
         self._refusals = RefusalLog("this device's")
         self._unreported: DeviceFacts | None = None
-        self._round_task = RoundTask(identity, coordinator, self._units, self._uploads, link)
+        self._deliveries = DeliveryCheck(identity)
+        self._round_task = RoundTask(identity, coordinator, self._units, self._uploads, link, self._deliveries)
         self._final_model = FinalModelFetch(
             identity,
             coordinator,
@@ -341,6 +343,7 @@ class DeviceProtocol:
         branch, leaf = topics.parse(event.topic)
         if branch in {"model", "repeat"}:
             unit, chunk = leaf if branch == "model" else None, Chunk.parse(event.payload)
+            self._deliveries.came(repeated=unit is None)
             return [*self._report_progress(unit, chunk), *self._chunk(unit, chunk, len(event.payload), now)]
         if branch == "echo":
             return self._link.echo(event.payload, now)

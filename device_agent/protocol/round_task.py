@@ -26,6 +26,7 @@ from device_agent.protocol.events import (
     TrainingFailed,
     TrainRound,
 )
+from device_agent.protocol.link.delivery_check import DeliveryCheck
 from device_agent.protocol.link.link_estimate import LinkState
 from device_agent.protocol.uploads import Uploads
 from fedlp_edge.core.accounting import upload_bytes
@@ -61,6 +62,7 @@ class RoundTask:
         downloads: Downloads of the model's units.
         uploads: Uploads that take the finished updates.
         link: State of the link.
+        deliveries: Check of the ways by which layers come.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class RoundTask:
         downloads: Downloads,
         uploads: Uploads,
         link: LinkState,
+        deliveries: DeliveryCheck,
     ) -> None:
         self._link = link
+        self._deliveries = deliveries
         self._identity = identity
         self._coordinator = coordinator
         self._downloads = downloads
@@ -127,12 +131,12 @@ class RoundTask:
             return self._fail(task, "model", problem)
         self._job = _Job(task, task_fingerprint, blueprint, session, now + task.deadline_seconds)
         lpr = f", LPR {task.lpr:g}" if task.lpr < 1 else ""
-        note = Log(f"round {task.round}: depth {task.depth}{lpr}")
+        notes = [Log(f"round {task.round}: depth {task.depth}{lpr}"), *self._deliveries.begin_round(task.round)]
         try:
             self._downloads.start(task.manifest, now, task.patience_seconds)
         except PeerError as error:
-            return [note, *self.rejected(error)]
-        return [note, *self.progress()]
+            return [*notes, *self.rejected(error)]
+        return [*notes, *self.progress()]
 
     def progress(self) -> Effects:
         """Begins the training once the downloads allow it."""
@@ -233,6 +237,8 @@ class RoundTask:
         if not self._coordinator.online:
             return []
         requests = self._downloads.requests(job.task.run, self._identity.device, now)
+        if requests:
+            self._deliveries.asked()
         return [Publish(self._up, request) for request in requests]
 
     def _take_bytes_down(self) -> tuple[int, int]:
