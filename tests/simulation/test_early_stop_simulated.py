@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from safetensors.numpy import load_file
 
-from fedlp_edge.cli.models.export import exported_checkpoint
+from fedlp_edge.cli.models.exported_run import exported_checkpoint
 from fedlp_edge.core.model_digest import model_digest
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import EvaluationSettings, TrainingSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from fedlp_edge.cli.models.export import exported_checkpoint
+from fedlp_edge.cli.models.exported_run import exported_checkpoint
 from fedlp_edge.cli.signing.key_commands import print_results
 from fedlp_edge.cli.signing.self_test_files import SELF_TEST_SUFFIX, make_self_tests
 from fedlp_edge.core.model_card import CARD_FILE, decode_card

@@ -8,32 +8,20 @@ import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from typer.testing import CliRunner
 
-from fedlp_edge.cli.main import app
 from fedlp_edge.cli.models import export as command
 from fedlp_edge.cli.models.export import ExportOptions, make_writable, parse_precisions, run_export
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.metrics.answers import WantedAnswer
 from fedlp_edge.core.model_card import CardEntry, RefusedFile, decode_card
 from fedlp_edge.core.settings import ModelSettings
-from fedlp_edge.errors import ConfigError, ExportError, StorageError
+from fedlp_edge.errors import ConfigError, ExportError
 from fedlp_edge.learning.export.metadata import OPSET
 from fedlp_edge.reporting.summary import RoundSummary, Summary, save
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Build, Built, ExportFamily, FamilyExported, WorkerOptions
 from tests.fleets.standin import blueprint
-
-
-def test_says_that_a_run_scaled_by_width_is_not_for_devices(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    (run / "checkpoints").mkdir(parents=True)
-    save_file({"w": np.zeros(2, np.float32)}, run / "checkpoints" / "round-00001.safetensors")
-    (run / "config.toml").write_text('name = "wide"\n[fleet]\ndevices = 5\n[model]\nscaling = "width"\n')
-    done = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "onnx")])
-    assert "baseline for comparisons" in str(done.exception)
-    assert not (tmp_path / "onnx").exists()
 
 
 def a_run(directory: Path) -> Path:
@@ -163,19 +151,6 @@ def test_a_file_that_is_worth_clearly_less_is_said_in_the_exit_code_and_on_the_c
     assert "try --precision fp16" in (tmp_path / "onnx" / "card.md").read_text()
 
 
-def test_an_int8_file_that_saves_little_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for size, said in ((600, False), (700, True)):
-        small = msgspec.structs.replace(entry("net-depth-1-int8.onnx"), bytes=size)
-        exporting(monkeypatch, entry(), small)
-        assert run_export(a_run(tmp_path / str(size)), "1", tmp_path / "onnx", None, QUICK) == 0
-        assert ("note: net-depth-1-int8.onnx is small" in capsys.readouterr().err) == said
-    exporting(monkeypatch, msgspec.structs.replace(entry("net-depth-1-int8.onnx"), bytes=9))
-    run_export(a_run(tmp_path / "alone"), "1", tmp_path / "onnx", None, QUICK)
-    assert "note:" not in capsys.readouterr().err
-
-
 def test_the_names_that_a_run_has_agreed_on_and_its_licence_reach_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,18 +252,3 @@ def test_a_run_without_central_data_is_exported_without_any(tmp_path: Path, monk
     asked = exporting(monkeypatch, entry())
     assert run_export(a_run(tmp_path), "all", tmp_path / "onnx", None, QUICK) == 0
     assert asked[0].data == ""
-
-
-def test_a_checkpoint_that_is_cut_short_is_named_before_anything_is_built(tmp_path: Path) -> None:
-    run = a_run(tmp_path)
-    checkpoint = run / "checkpoints" / "round-00001.safetensors"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
-    with pytest.raises(StorageError, match=r"round-00001\.safetensors is damaged.*: copy it again, or move it away"):
-        run_export(run, "all", tmp_path / "onnx", None, QUICK)
-
-
-def test_a_run_without_its_journal_is_not_exported_with_other_answers(tmp_path: Path) -> None:
-    run = a_run(tmp_path)
-    (run / "journal.sqlite").unlink()
-    with pytest.raises(StorageError, match=r"holds checkpoints and not their journal \(journal\.sqlite, with"):
-        run_export(run, "all", tmp_path / "onnx", None, QUICK)
