@@ -63,7 +63,7 @@ def test_compressed_tables_count_and_copies_of_notebooks_do_not(tmp_path: Path) 
     [
         ("made by a logger\na,b,y\n1,2,x\n", "t.csv:1: there is no column 'y', but line 2 names it: remove the lines"),
         ("a,b,y\nmm,2,x\n1,2,x\n3,4,x\n5,6,z\n", "t.csv:2: column 'a' holds 'mm', not a number"),
-        ("a b y\n1 2 x\n", "fields are separated by a comma, semicolon, tab or |, not by blanks"),
+        ("a b y\nso so x\n", "fields are separated by a comma, semicolon, tab or |, by blanks only"),
         ('a,y\n1,x\n2,"z\n3,x\n', "t.csv:3: a quote is opened and never closed"),
     ],
 )

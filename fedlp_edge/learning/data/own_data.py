@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,41 @@ from fedlp_edge.learning.data.readers.target_values import Targets, read_targets
 from fedlp_edge.learning.foreign_code import error_line, load_object, run_foreign_code
 from fedlp_edge.system.memory import system_memory
 
-UserSamples = tuple[AnyArray, Targets]
-"""Samples [N, ...] as the user gave them, and their targets."""
+GROUP_KEYS = ("groups", "group")
+"""Names of an array that tells whose each sample is."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSamples:
+    """Holds what a file or a function of the user's gave for one split.
+
+    Attributes:
+        x: Samples [N, ...] as the user gave them, or what reads them when they are needed.
+        targets: Their targets.
+        groups: Name of the group of each sample, such as a person or a site; empty if they have none.
+    """
+
+    x: AnyArray | SampleReader
+    targets: Targets
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    """Holds what a function returned: samples, labels, and perhaps names of classes and of groups."""
+
+    x: AnyArray | SampleReader
+    y: AnyArray
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+
 
 _HDF5 = b"\x89HDF"
 
 _OTHER: dict[Split, Split] = {"train": "test", "test": "train"}
 
 
-def read_npz(path: Path, split: Split, kind: TargetKind | None) -> tuple[UserSamples, bool]:
+def read_npz(path: Path, split: Split, kind: TargetKind | None) -> tuple[OwnSamples, bool]:
     """Reads the samples and targets of one split from an ``.npz`` file.
 
     Args:
@@ -37,7 +64,7 @@ def read_npz(path: Path, split: Split, kind: TargetKind | None) -> tuple[UserSam
         kind: Kind of the targets; None if it is not known yet.
 
     Returns:
-        Samples and targets; and whether the file has a test split of its own.
+        The samples; and whether the file has a test split of its own.
 
     Raises:
         DataError: The file cannot be read, or its arrays are not samples and labels.
@@ -64,8 +91,8 @@ def read_npz(path: Path, split: Split, kind: TargetKind | None) -> tuple[UserSam
 
 
 def call_function(
-    name: str, split: Split, kind: TargetKind | None, bound: int
-) -> tuple[AnyArray | SampleReader, Targets]:
+    name: str, split: Split, kind: TargetKind | None, bound: int, *, divided: bool
+) -> tuple[OwnSamples, bool]:
     """Imports the user's own function and calls it for the samples of a split.
 
     Args:
@@ -73,27 +100,48 @@ def call_function(
         split: Split that the function is called for.
         kind: Kind of the targets; None if it is not known yet.
         bound: Most bytes that samples of a data set of map style take in memory.
+        divided: Whether samples are held out of a source without a test split, so that the answer must be certain.
 
     Returns:
-        Samples, or what reads them when they are needed; and targets.
+        The samples; and whether the function knows the splits. One without an argument does not, nor does one that
+        gives the same samples for both.
 
     Raises:
         DataError: The function cannot be imported or called, fails, or does not return samples and labels.
     """
     source = f"data {name}"
     function = load_object(name)
-    x, y, names = _called(function, source, split, bound)
+    made = _called(function, source, split, bound)
+    x, y = made.x, made.y
     if len(x) != len(y) and not (y.ndim == 2 and 1 in y.shape):
         raise DataError(f"{source} gave {len(x)} samples and {len(y)} labels for {split!r}: one label a sample")
+    _check_groups(made.groups, len(x), source)
+    knows_splits = _arguments(function, source) > 0
+    if divided and knows_splits:
+        knows_splits = not _gives_same(function, source, split, made, bound)
 
     def others() -> Iterable[AnyArray]:
         """Returns the labels of the other split, if the function gives it."""
         try:
-            return [_called(function, source, _OTHER[split], bound)[1]]
+            return [_called(function, source, _OTHER[split], bound).y]
         except DataError:  # the function may know only one split
             return []
 
-    return x, read_targets(y, len(x), names, source, kind, others)
+    found = read_targets(y, len(x), made.names, source, kind, others if knows_splits else list)
+    return OwnSamples(x, found, made.groups), knows_splits
+
+
+def _gives_same(function: Any, source: str, split: Split, made: _Returned, bound: int) -> bool:
+    """Tells whether a function gives for the other split what it gave for this one, since it does not look at it."""
+    try:
+        other = _called(function, source, _OTHER[split], bound)
+        if len(made.x) != len(other.x) or not np.array_equal(made.y, other.y):
+            return False
+        both = made.x, other.x
+        one, another = (x if isinstance(x, np.ndarray) else x.read(np.arange(min(1, len(x)))) for x in both)
+        return np.array_equal(one, another)
+    except DataError:  # the function may know only one split
+        return False
 
 
 def _starts_with(path: Path, mark: bytes) -> bool:
@@ -101,7 +149,7 @@ def _starts_with(path: Path, mark: bytes) -> bool:
         return file.read(len(mark)) == mark
 
 
-def _from_archive(archive: Any, path: Path, split: Split, kind: TargetKind | None) -> tuple[UserSamples, bool]:
+def _from_archive(archive: Any, path: Path, split: Split, kind: TargetKind | None) -> tuple[OwnSamples, bool]:
     files = {name.lower(): name for name in archive.files}
     x_train, y_train = (_named(files, keys, ("", "train")) for keys in (SAMPLE_KEYS, LABEL_KEYS))
     x_test, y_test = (_named(files, keys, ("test",)) for keys in (SAMPLE_KEYS, LABEL_KEYS))
@@ -127,7 +175,11 @@ def _from_archive(archive: Any, path: Path, split: Split, kind: TargetKind | Non
     found = read_targets(
         y, len(x), names, str(path), kind, lambda: [archive[other]] if own_split and other is not None else []
     )
-    return (x, found), own_split
+    own: tuple[str, ...] = ("test",) if own_split and split == "test" else ("", "train")
+    group_name = _named(files, GROUP_KEYS, own)
+    groups = () if group_name is None else _groups(archive[files[group_name]], f"{path}: {group_name}")
+    _check_groups(groups, len(x), str(path))
+    return OwnSamples(x, found, groups), own_split
 
 
 def _named(files: Mapping[str, str], keys: Collection[str], splits: Collection[str]) -> str | None:
@@ -162,17 +214,15 @@ def _shape(archive: Any, name: str) -> tuple[int, ...]:
     return shape
 
 
-def _called(
-    function: Any, source: str, split: Split, bound: int
-) -> tuple[AnyArray | SampleReader, AnyArray, tuple[str, ...]]:
+def _called(function: Any, source: str, split: Split, bound: int) -> _Returned:
     if not callable(function):
         raise DataError(
             f"{source} is of type {type(function).__name__}, not a function of the split ('train' or 'test')"
         )
-    _check_takes_split(function, source)
+    arguments = (split,)[: _arguments(function, source)]
     try:
         with run_foreign_code(source):
-            returned = function(split)
+            returned = function(*arguments)
     except DataError as error:
         if not inspect.isclass(function):
             raise
@@ -183,22 +233,57 @@ def _called(
         if hasattr(made, "columns") and hasattr(made, "to_numpy"):
             raise DataError(f"{source} gave a {type(made).__name__}: return (x, y), its features and its labels")
         if (opened := open_map_dataset(made, source, bound)) is not None:
-            names = _class_names(made)
-            return *opened, () if names is None else _names(names, f"{source}: class names")
-        x, y, names = _unpacked(made, source, split)
+            return _Returned(*opened, *_named_of(_class_names(made), _groups_of(made), source))
+        x, y, names, groups = _unpacked(made, source, split)
         samples, labels = as_array(x, f"{source}: x"), as_array(y, f"{source}: y")
-        given = () if names is None else _names(names, f"{source}: class names")
+        given = _named_of(names, groups, source)
     check_samples(samples, f"{source}: x")
-    return samples, labels, given
+    return _Returned(samples, labels, *given)
 
 
-def _check_takes_split(function: Any, source: str) -> None:
+def _named_of(names: Any, groups: Any, source: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the names of the classes and those of the groups of the samples, empty where there are none."""
+    return (
+        () if names is None else _names(names, f"{source}: class names"),
+        () if groups is None else _groups(groups, f"{source}: groups"),
+    )
+
+
+def _groups_of(made: Any) -> Any:
+    """Returns the groups that a data set of the user's knows, a name a sample; None if it knows none."""
+    groups: Any = getattr(made, "groups", None)
+    is_list = not callable(groups) and hasattr(groups, "__len__") and hasattr(made, "__len__")
+    return groups if is_list and len(groups) == len(made) else None
+
+
+def _groups(given: Any, what: str) -> tuple[str, ...]:
+    """Returns the name of the group of each sample; numbers are names, too."""
+    names = as_array(given, what)
+    if names.ndim != 1:
+        raise DataError(f"{what} must be a list with one name a sample, but it is {list(names.shape)}")
+    whole = names.dtype.kind == "f" and bool((names == np.floor(names)).all())
+    return tuple(
+        name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+        for name in (names.astype(np.int64) if whole else names).tolist()
+    )
+
+
+def _check_groups(groups: tuple[str, ...], count: int, source: str) -> None:
+    if groups and len(groups) != count:
+        raise DataError(f"{source} gave {count} samples and {len(groups)} groups: one group a sample")
+
+
+def _arguments(function: Any, source: str) -> int:
+    """Returns how many arguments a function is called with: the split, or none if it takes none."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # compiled code may have no signature
-        return
+        return 1
+    if not signature.parameters:
+        return 0
     try:
         signature.bind("train")
+        return 1
     except TypeError as error:
         raise DataError(
             f"{source} must take one argument, 'train' or 'test' ({error_line(error)}): name a function that does, and "
@@ -206,19 +291,22 @@ def _check_takes_split(function: Any, source: str) -> None:
         ) from None
 
 
-def _unpacked(made: Any, source: str, split: Split) -> tuple[Any, Any, Any]:
+def _unpacked(made: Any, source: str, split: Split) -> tuple[Any, Any, Any, Any]:
+    """Returns the samples, the labels, and the names of classes and groups, None for those that it does not hold."""
     if isinstance(made, Mapping):
         keys = {str(key): str(key) for key in made}
         x_key, y_key = (_named(keys, usual, ("",)) for usual in (SAMPLE_KEYS, LABEL_KEYS))
         if x_key is not None and y_key is not None:
-            return made[x_key], made[y_key], made.get("classes")
+            groups = next((made[key] for key in GROUP_KEYS if key in made), None)
+            return made[x_key], made[y_key], made.get("classes"), groups
     if isinstance(made, tuple | list) and len(made) in (2, 3) and not _is_pair(made[0]):
-        return made[0], made[1], made[2] if len(made) == 3 else None
+        return made[0], made[1], made[2] if len(made) == 3 else None, None
     if made is None or isinstance(made, Mapping | tuple | str | bytes | np.ndarray | int | float):
-        what = "nothing (None)" if made is None else f"a {type(made).__name__}"
+        what = "nothing (None)" if made is None else f"a value of type {type(made).__name__}"
+        what = f"a tuple of {len(made)}" if isinstance(made, tuple) else what
         raise DataError(f"{source} must return (x, y) or (x, y, class names) for {split!r}, not {what}")
     x, y = pairs_of(made, f"{source}: what it returned for {split!r}")
-    return x, y, _class_names(made)
+    return x, y, _class_names(made), _groups_of(made)
 
 
 def _of_split(made: Any, split: Split) -> Any:

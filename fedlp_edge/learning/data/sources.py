@@ -6,6 +6,7 @@ different samples must feed equal numbers to the model for equal pictures.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import public_datasets
-from fedlp_edge.learning.data.arrays import AnyArray, stored
+from fedlp_edge.learning.data.arrays import stored
 from fedlp_edge.learning.data.hugging_face.stored_dataset import list_stored
 from fedlp_edge.learning.data.own_data import call_function, read_npz
 from fedlp_edge.learning.data.partitioners import Indices
@@ -23,8 +24,8 @@ from fedlp_edge.learning.data.pictures.picture_folders import PictureList, Skipp
 from fedlp_edge.learning.data.pictures.picture_samples import picture_samples
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.array_files import open_arrays
-from fedlp_edge.learning.data.readers.base import SampleReader
 from fedlp_edge.learning.data.readers.cached import CachedReader
+from fedlp_edge.learning.data.readers.group_numbers import numbered_groups
 from fedlp_edge.learning.data.readers.label_lists import find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.selected import SelectedReader
@@ -39,6 +40,7 @@ _FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_SHOWN = 6  # groups in a message
 _TEN_DIGITS = tuple(str(digit) for digit in range(10))
 
 
@@ -67,6 +69,7 @@ def list_samples(spec: DataSpec, split: Split, kind: TargetKind | None = None) -
         "imagefolder": _pictures,
         "audiofolder": list_sounds,
         "csv": list_table,
+        "json": list_table,
         "parquet": list_table,
         "huggingface": list_stored,
         "npy": _array_files,
@@ -168,29 +171,48 @@ def _array_files(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sampl
 
 
 def _own(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
-    x: AnyArray | SampleReader
     if spec.source == "npz":
         origin = str(spec.path)
-        (x, found), own_split = read_npz(Path(origin), split, kind)
+        own, own_split = read_npz(Path(origin), split, kind)
     else:
-        origin, own_split = f"data {spec.argument}", True
-        x, found = call_function(spec.argument, split, kind, spec.memory_bound)
-    y, classes = found.y, found.names
+        origin = f"data {spec.argument}"
+        divided = bool(spec.held_out)
+        own, own_split = call_function(spec.argument, split, kind, spec.memory_bound, divided=divided)
+    x, found = own.x, own.targets
     coarse = coarse_classes(found)
     part = None if own_split or spec.held_out is None else split_indices(coarse, spec.held_out, split)
-    labels, y = (coarse, y) if part is None else (coarse[part], y[part])
+    if spec.table.only:
+        wanted = _of_groups(own.groups, spec.table.only, origin)
+        part = np.flatnonzero(wanted) if part is None else part[wanted[part]]
+    blind = spec.source == "callable" and part is not None and not own_split
+    remarks = f"{origin} knows no splits: {spec.held_out:.0%} of its samples are held out" if blind else ""
+    groups, group_names = numbered_groups(own.groups) if own.groups else (None, ())
+    labels, y = coarse, found.y
+    if part is not None:
+        labels, y, groups = labels[part], y[part], None if groups is None else groups[part]
 
     def samples(keep: Indices | None) -> Samples:
         index = np.arange(len(labels)) if keep is None else keep
         positions = index if part is None else part[index]
         if not isinstance(x, np.ndarray):
             reader = CachedReader(SelectedReader(x, positions), spec.memory_bound)
-            made = Samples(reader, y[index], classes, index=index, targets=found.kind)
+            made = Samples(reader, y[index], found.names, index=index, targets=found.kind, remarks=remarks)
             return made if reader.dtype == np.uint8 else replace(made, scale=1.0, mean=(0.0,), std=(1.0,))
         chosen = x if part is None and keep is None else x[positions]
-        made = Samples(chosen, y[index], classes, index=index, targets=found.kind)
+        made = Samples(chosen, y[index], found.names, index=index, targets=found.kind, remarks=remarks)
         if chosen.dtype == np.uint8:
             return made
         return replace(made, x=stored(chosen, f"{origin}: x"), scale=1.0, mean=(0.0,), std=(1.0,))
 
-    return SampleListing(labels, classes, samples)
+    return SampleListing(labels, found.names, samples, groups, group_names)
+
+
+def _of_groups(groups: Sequence[str], only: Sequence[str], origin: str) -> npt.NDArray[np.bool_]:
+    """Returns which samples are of some groups."""
+    if not groups:
+        raise DataError(f"{origin} has no groups for only=: return a mapping with x, y and groups, a name a sample")
+    known = set(groups)
+    if (odd := next((name for name in only if name not in known), None)) is not None:
+        some = ", ".join(sorted(known)[:_SHOWN])
+        raise DataError(f"{origin} has no group {odd!r}: it has {some}{', ...' if len(known) > _SHOWN else ''}")
+    return np.isin(np.asarray(groups), only)

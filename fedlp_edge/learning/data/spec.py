@@ -17,6 +17,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from fedlp_edge.errors import DataError, StorageError
+from fedlp_edge.learning.data.foreign_kinds import foreign_kind
 from fedlp_edge.learning.data.partitioners import Partitioner, parse_partitioner
 from fedlp_edge.learning.foreign_code import misnamed
 from fedlp_edge.system.directories import expand_user
@@ -24,7 +25,8 @@ from fedlp_edge.system.path_hints import ARCHIVES, path_hint, shown_path
 
 DATASET_NAMES = ("digits", "fashion-mnist", "mnist", "cifar10")
 _OWN = (
-    "imagefolder:DIR, audiofolder:DIR, csv:FILE, parquet:FILE, huggingface:DIR, npy:FILE, npz:FILE or module:callable"
+    "imagefolder:DIR, audiofolder:DIR, csv:FILE, json:FILE, parquet:FILE, huggingface:DIR, npy:FILE, npz:FILE or "
+    "module:callable"
 )
 FORMS = f"{', '.join(DATASET_NAMES)}, {_OWN}"
 OPTIONS = ("share", "partition", "seed", "limit", "holdout")
@@ -44,11 +46,14 @@ OWN_OPTIONS: dict[str, tuple[str, ...]] = {
         "horizon",
         "missing",
         "encoding",
+        "header",
         "cache",
     ),
+    "json": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "missing", "cache"),
     "parquet": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "missing", "cache"),
     "huggingface": ("target", "features", "group", "only", "size", "channels", "rate", "seconds", "mels", "cache"),
-    "callable": ("cache",),
+    "npz": ("only",),
+    "callable": ("only", "cache"),
 }
 """Options that only some sources take, by the source."""
 
@@ -77,6 +82,7 @@ Source = Literal[
     "imagefolder",
     "audiofolder",
     "csv",
+    "json",
     "parquet",
     "huggingface",
     "npy",
@@ -87,6 +93,7 @@ _ON_DISK: dict[str, Source] = {
     "imagefolder": "imagefolder",
     "audiofolder": "audiofolder",
     "csv": "csv",
+    "json": "json",
     "parquet": "parquet",
     "huggingface": "huggingface",
     "npy": "npy",
@@ -95,15 +102,18 @@ _ON_DISK: dict[str, Source] = {
 _KIND_OF_SUFFIX = {
     ".csv": "csv",
     ".tsv": "csv",
+    ".arff": "csv",
+    ".data": "csv",
+    ".dat": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
     ".parquet": "parquet",
     ".arrow": "huggingface",
     ".npy": "npy",
     ".npz": "npz",
 }
-_FILE_SUFFIXES = (
-    *(".json", ".jsonl", ".xls", ".xlsx", ".mat", ".h5", ".hdf5", ".feather"),
-    *(".pkl", ".pt", ".tar", ".tfrecord", ".txt", ".zip", *_KIND_OF_SUFFIX),
-)
+_FILE_SUFFIXES = (".tar", ".txt", ".zip", *_KIND_OF_SUFFIX)
 """Suffixes of files that people name behind a kind that does not exist, which is then no module with a function."""
 
 _OTHER_NAMES = {
@@ -115,10 +125,16 @@ _OTHER_NAMES = {
     "audio": "audiofolder",
     "numpy": "npz",
     "tsv": "csv",
+    "arff": "csv",
+    "jsonl": "json",
+    "ndjson": "json",
 }
 """Names that people give to kinds of sources, and what these are called."""
 
 _FOLDERS = ("imagefolder", "audiofolder")
+_WITH_GROUPS = ("npz", "callable")
+"""Sources that hold the groups of their samples beside these, without a column."""
+
 _PICTURES = ("imagefolder", "huggingface")
 """Sources of pictures, which are resized for the model."""
 
@@ -159,6 +175,7 @@ class TableOptions:
         missing: Numbers that stand for a gap, such as -9999.
         missing_words: Words that stand for a gap in a CSV file, such as ERR.
         encoding: Encoding of the text of a CSV file, as Python calls it; empty to find it out.
+        header: Whether the first line of a CSV file names the columns; otherwise they are called by their numbers.
     """
 
     target: tuple[str, ...] = ()
@@ -172,6 +189,7 @@ class TableOptions:
     missing: tuple[float, ...] = ()
     missing_words: tuple[str, ...] = ()
     encoding: str = ""
+    header: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +223,7 @@ class DataSpec:
         channels: Channels of ``imagefolder`` pictures, 1 (grey) or 3 (RGB); None for the model's number.
         undivided: Whether a source without a test split returns all its samples for either split.
         cache: Most bytes that samples take in memory, of sources that can be read in parts; None for the default.
-        table: Columns of ``csv``, ``parquet`` and ``huggingface``.
+        table: Columns of ``csv``, ``json``, ``parquet`` and ``huggingface``; groups of ``npz`` and functions.
         sound: Conversion of ``audiofolder``.
     """
 
@@ -290,12 +308,12 @@ def parse_spec(text: str) -> DataSpec:
     options = _parse_options(tail, text, source) if mark else {}
     if "partition" in options and "share" not in options:
         raise DataError(f"data {text!r}: partition= distributes samples among devices; add share=K/N, or leave it out")
-    table = _parse_table(options, text)
+    table = _parse_table(options, text, needs_column=source not in _WITH_GROUPS)
     share = None
     if "share" in options:
         device, devices = _parse_share(options["share"])
         share = Share(device, devices, parse_partitioner(options.get("partition", "group" if table.group else "iid")))
-        if share.partition.kind == "group" and not table.group:
+        if share.partition.kind == "group" and not table.group and source not in _WITH_GROUPS:
             raise DataError(f"data {text!r}: partition=group needs group=COLUMN")
     return DataSpec(
         source=source,
@@ -357,7 +375,7 @@ def _check_path(spec: DataSpec, path: Path) -> None:
         raise DataError('pictures need Pillow: pip install "fedlp-edge[vision]"')
     if spec.source == "audiofolder":
         require_scipy()
-    if spec.source in ("csv", "parquet") and find_spec("pandas") is None:
+    if spec.source in ("csv", "json", "parquet") and find_spec("pandas") is None:
         raise DataError('tables need pandas: pip install "fedlp-edge[tables]"')
     if spec.source in ("parquet", "huggingface") and find_spec("pyarrow") is None:
         raise DataError('Parquet needs pyarrow: pip install "fedlp-edge[tables]"')
@@ -371,7 +389,7 @@ def _check_path(spec: DataSpec, path: Path) -> None:
         )
     if spec.source in ("parquet", "huggingface", "npy") and path.is_file() and path.name.lower().endswith(ARCHIVES):
         raise DataError(f"{path} is an archive: unpack it, and name what was in it")
-    if spec.source in ("csv", "parquet", "huggingface", "npy") and not path.exists():
+    if spec.source in ("csv", "json", "parquet", "huggingface", "npy") and not path.exists():
         raise DataError(f"there is no file or directory {shown_path(path)}{hint}")
 
 
@@ -413,6 +431,9 @@ def _parse_source(name: str) -> tuple[Source, str]:
         raise DataError(f"data {name!r}: write {_OTHER_NAMES[kind.lower()]}:{argument}")
     if kind.lower() in _ON_DISK:
         raise DataError(f"data {name!r}: write {kind.lower()}:{argument}")
+    may_be_module = _CALLABLE.fullmatch(name) is not None and not _exists(argument)
+    if foreign := foreign_kind(name) or (foreign_kind(kind) if argument and not may_be_module else ""):
+        raise DataError(f"data {name!r}: {foreign}")
     if _CALLABLE.fullmatch(name):
         if Path(argument).suffix.lower() in _FILE_SUFFIXES:
             raise DataError(f"data {name!r}: there is no kind {kind!r} for files: use {FORMS}")
@@ -420,6 +441,13 @@ def _parse_source(name: str) -> tuple[Source, str]:
     if remedy := misnamed(name) or _without_kind(name):
         raise DataError(f"data {name!r}: {remedy}")
     raise DataError(f"data {name!r} is unknown: use {FORMS}")
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # too long a name
+        return False
 
 
 def _letters(name: str) -> str:
@@ -466,12 +494,12 @@ def _parse_options(tail: str, text: str, source: Source) -> dict[str, str]:
     return options
 
 
-def _parse_table(options: dict[str, str], text: str) -> TableOptions:
+def _parse_table(options: dict[str, str], text: str, *, needs_column: bool) -> TableOptions:
     window = _whole(options, "window", default=0, least=1)
     marks = _names(options, "missing")
     if "stride" in options and not window:
         raise DataError(f"data {text!r}: stride= is the distance of windows; add window=N, or leave it out")
-    if "only" in options and not options.get("group"):
+    if "only" in options and needs_column and not options.get("group"):
         raise DataError(f"data {text!r}: only= chooses groups; add group=COLUMN, or leave it out")
     return TableOptions(
         target=_names(options, "target"),
@@ -485,7 +513,15 @@ def _parse_table(options: dict[str, str], text: str) -> TableOptions:
         missing=tuple(float(mark) for mark in marks if _is_number(mark)),
         missing_words=tuple(mark for mark in marks if not _is_number(mark)),
         encoding=_encoding(options.get("encoding", "")),
+        header=_yes_or_no(options, "header"),
     )
+
+
+def _yes_or_no(options: dict[str, str], key: str) -> bool:
+    """Returns whether an option is on, as it is unless it is given."""
+    if (value := options.get(key, "yes")) not in ("yes", "no"):
+        raise DataError(f"{key}={value} is wrong: write yes or no")
+    return value == "yes"
 
 
 def _time_columns(options: dict[str, str]) -> tuple[str, ...]:

@@ -89,7 +89,8 @@ def test_parse_spec_knows_no_other_error(text: str) -> None:
         ("tables", "say what kind of data it is, as in csv:tables"),
         ("packed.zip", "it is an archive: unpack it, and name what was in it"),
         ("stored", "say what kind of data it is, as in huggingface:stored"),
-        ("d.xlsx", "a file of this kind cannot be read; use digits"),
+        ("d.xlsx", "workbooks are not read as they are; save the table as CSV, and name csv:FILE"),
+        ("d.odd", "a file of this kind cannot be read; use digits"),
         ("e.csv", "is unknown: use digits"),
     ],
 )
@@ -99,7 +100,7 @@ def test_a_path_without_the_kind_of_its_data_is_told_it(
     monkeypatch.chdir(tmp_path)
     for there in ("photos", "tables", "stored"):
         Path(there).mkdir()
-    for file in ("a.csv", "B.PARQUET", "c.npz", "d.xlsx", "packed.zip", "tables/1.csv", "stored/state.json"):
+    for file in ("a.csv", "B.PARQUET", "c.npz", "d.xlsx", "d.odd", "packed.zip", "tables/1.csv", "stored/state.json"):
         Path(file).touch()
     with pytest.raises(DataError) as caught:
         parse_spec(name)

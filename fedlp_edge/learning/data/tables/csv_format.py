@@ -10,19 +10,28 @@ import itertools
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.tables import arff_header
 from fedlp_edge.learning.data.tables.zero_bytes import WithoutZeros
+
+if TYPE_CHECKING:
+    from _csv import Reader as CsvReader
 
 _SAMPLE_BYTES = 1 << 18
 _LINE_BYTES = 1 << 12
 _MAX_HEADER_BYTES = 1 << 26
 _SAMPLE_ROWS = 1000
 _DELIMITERS = (";", "\t", ",", "|")
+BLANKS = " "
+"""Delimiter that stands for any number of blanks and tabs, as scientific programs write tables."""
+
+_MIN_ALIKE = 0.9  # share of the rows with as many fields as the first, where blanks may separate them
 _MAX_FIELD = 1 << 20
 _BUFFER_BYTES = 1 << 16
 _WIDE = ("utf-16", "utf-32")
@@ -54,8 +63,8 @@ _OTHER_FILES = (
     (b"PK\x03\x04", "is an Excel workbook or another ZIP archive: save the table as CSV"),
     (b"\xd0\xcf\x11\xe0", "is an Excel workbook of the old kind: save the table as CSV"),
     (b"version https://git-lfs", "is a pointer of Git LFS: fetch the file with git lfs pull"),
-    (b'{"', "is JSON, no table: save it as CSV, as pandas.read_json(FILE, lines=True).to_csv does"),
-    (b'[{"', "is JSON, no table: save it as CSV, as pandas.read_json(FILE).to_csv does"),
+    (b'{"', "is JSON: write json:FILE"),
+    (b'[{"', "is JSON: write json:FILE"),
     (b"ARROW1", "is a Feather file: save the table as CSV or Parquet"),
     (b"PAR1", "is a Parquet file: write parquet:FILE"),
     (b"\x89HDF", "is an HDF5 file: save the table as CSV or Parquet"),
@@ -78,6 +87,8 @@ class CsvFormat:
         header_lines: Number of lines before the first row.
         rows: First rows, as text.
         units: Whether lines of units stand between the names and the first row.
+        named: Whether the file names its columns; otherwise they are called by their numbers, from 1.
+        quote: Sign around fields that hold a delimiter.
     """
 
     encoding: str
@@ -87,14 +98,17 @@ class CsvFormat:
     header_lines: int
     rows: tuple[tuple[str, ...], ...]
     units: bool = False
+    named: bool = True
+    quote: str = '"'
 
 
-def find_format(path: Path, encoding: str = "") -> CsvFormat:
+def find_format(path: Path, encoding: str = "", *, named: bool = True) -> CsvFormat:
     """Finds out how a CSV file is written.
 
     Args:
         path: The file.
         encoding: Encoding of the text, where it is known.
+        named: Whether the first line names the columns.
 
     Raises:
         DataError: The file cannot be read, is empty or no text, or its first line does not name the columns.
@@ -115,16 +129,35 @@ def find_format(path: Path, encoding: str = "") -> CsvFormat:
     text = _decoded(head, encoding)
     if not whole and "\n" in text:
         text = text[: text.rindex("\n") + 1]
+    if (arff := arff_header.arff_header(text, path)) is not None:
+        rows, _ = _first_rows(arff.below, ",", arff_header.QUOTE, arff.lines, path)
+        decimal = _decimal(rows, ",")
+        return CsvFormat(encoding, ",", decimal, arff.columns, arff.lines, rows, quote=arff_header.QUOTE)
     announced = re.match(r'\s*"?sep=(.)"?\r?\n', text)
     before = 1 if announced else 0
     text = text[announced.end() :] if announced else text
-    comments, text = _without_comments(text)
+    comments, text = _without_comments(text, named=named)
     before += comments
     delimiter = announced[1] if announced else _delimiter(text)
+    rows, ends = _first_rows(text, delimiter, '"', before, path)
+    if not rows:
+        raise DataError(f"{path} is empty")
+    if not named:
+        return CsvFormat(encoding, delimiter, _decimal(rows, delimiter), _numbered(rows), before, rows, named=False)
+    columns = _names(rows, path, ends[0])
+    units = _lines_of_units(rows)
+    own = tuple(row for row in rows[1 + units :] if not is_header(row, columns))
+    return CsvFormat(encoding, delimiter, _decimal(own, delimiter), columns, ends[units], own, units > 0)
+
+
+def _first_rows(
+    text: str, delimiter: str, quote: str, before: int, path: Path
+) -> tuple[tuple[tuple[str, ...], ...], list[int]]:
+    """Returns the first rows of a text that are not blank, and the number of the line on which each ends."""
     csv.field_size_limit(_MAX_FIELD)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    reader = _reader(io.StringIO(text, newline=""), delimiter, quote)
     rows: list[tuple[str, ...]] = []
-    ends: list[int] = []  # number of the line on which each row ends
+    ends: list[int] = []
     try:
         for row in reader:
             if row and any(field.strip() for field in row):
@@ -134,12 +167,21 @@ def find_format(path: Path, encoding: str = "") -> CsvFormat:
                 break
     except csv.Error as error:
         raise DataError(f"{path}:{before + reader.line_num}: {error}") from None
-    if not rows:
-        raise DataError(f"{path} is empty")
-    columns = _names(rows, path, ends[0])
-    units = _lines_of_units(rows)
-    own = tuple(row for row in rows[1 + units :] if not is_header(row, columns))
-    return CsvFormat(encoding, delimiter, _decimal(own, delimiter), columns, ends[units], own, units > 0)
+    return tuple(rows), ends
+
+
+def _reader(lines: Iterable[str], delimiter: str, quote: str = '"') -> CsvReader:
+    """Returns a reader of rows from ``csv``, for which any number of blanks becomes one."""
+    if delimiter == BLANKS:
+        lines = (" ".join(line.split()) for line in lines)
+    return csv.reader(lines, delimiter=delimiter, quotechar=quote, skipinitialspace=True)
+
+
+def _numbered(rows: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Returns the numbers of columns as their names; a column that delimiters at the ends of lines make has none."""
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    filled = max((number for row in rows for number, field in enumerate(row[:width], 1) if field), default=0)
+    return tuple(str(number) if number <= filled else "" for number in range(1, width + 1))
 
 
 def is_header(row: Sequence[str], columns: Sequence[str]) -> bool:
@@ -179,8 +221,9 @@ class CsvRows(io.TextIOWrapper):
         opened = _opened(path)
         self._without_zeros: WithoutZeros | None = None
         if not form.encoding.startswith(_WIDE):
-            gaps = form.delimiter.encode() * (len(form.columns) - 1)
-            self._without_zeros = WithoutZeros(opened, gaps)
+            gap = "NaN" if form.delimiter == BLANKS else ""
+            gaps = form.delimiter.join([gap] * len(form.columns))
+            self._without_zeros = WithoutZeros(opened, gaps.encode())
             opened = io.BufferedReader(self._without_zeros, _BUFFER_BYTES)
         super().__init__(opened, encoding=form.encoding, errors="replace", newline="")
         for _ in itertools.islice(self, form.header_lines):
@@ -226,10 +269,10 @@ def rows_of(path: Path, form: CsvFormat) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(_MAX_FIELD)
     try:
         with CsvRows(path, form) as file:
-            reader = csv.reader(file, delimiter=form.delimiter, skipinitialspace=True)
+            reader = _reader(file, form.delimiter, form.quote)
             try:
                 for row in reader:
-                    if row and not is_header(row, form.columns):
+                    if row and not (form.named and is_header(row, form.columns)):
                         yield form.header_lines + reader.line_num, row
             except csv.Error as error:
                 raise DataError(f"{path}:{form.header_lines + reader.line_num}: {error}") from None
@@ -339,11 +382,11 @@ def _decoded(head: bytes, encoding: str) -> str:
     return text.removeprefix("\ufeff")
 
 
-def _without_comments(text: str) -> tuple[int, str]:
+def _without_comments(text: str, *, named: bool) -> tuple[int, str]:
     """Returns the number of comments above the names of the columns, lines that begin with ``#``, and the text below.
 
     InfluxDB annotates its exports so, and loggers tell who they are. If rows follow the last such line at once, it
-    names the columns itself, as NumPy and some loggers write them, and stays.
+    names the columns itself, as NumPy and some loggers write them, and stays, unless the columns are to go by numbers.
     """
     lines = list(io.StringIO(text, newline=""))
     comments = list(itertools.takewhile(lambda line: line.startswith("#") or not line.strip(), lines))
@@ -352,12 +395,10 @@ def _without_comments(text: str) -> tuple[int, str]:
     if not written or not below:
         return 0, text
     delimiter = _delimiter("".join(below))
-    last, first, second = (
-        next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-        for line in (comments[written[-1]], *(*below, "")[:2])
-    )
+    last, first, second = (next(_reader([line], delimiter), []) for line in (comments[written[-1]], *(*below, "")[:2]))
     are_values = any(field[:1].isdigit() or is_number(field) for field in first if field)
     names_itself = len(last) == len(first) and (are_values or not any(is_number(field) for field in second if field))
+    names_itself = names_itself and named
     count = written[-1] if names_itself else len(comments)
     return count, "".join(lines[count:])
 
@@ -395,21 +436,46 @@ def _delimiter(text: str) -> str:
         alike = sum(len(row) == width for row in rows) / len(rows)
         if (score := (round(alike, 1), width)) > best_score:
             best, best_score = delimiter, score
-    return best
+    return BLANKS if not best_score[1] and _are_separated_by_blanks(lines) else best
 
 
-def _names(rows: list[tuple[str, ...]], path: Path, line: int) -> tuple[str, ...]:
+def _are_separated_by_blanks(lines: Sequence[str]) -> bool:
+    """Tells whether blanks cut lines into equally many fields, of which some are numbers, and no words of a text."""
+    rows = [line.split() for line in lines]
+    width = len(rows[0]) if rows else 0
+    alike = sum(len(row) == width for row in rows)
+    numeric = sum(any(map(is_number, row)) for row in rows[1:])
+    return width > 1 and alike >= _MIN_ALIKE * len(rows) and numeric >= _MIN_ALIKE * (len(rows) - 1)
+
+
+def _names(rows: Sequence[tuple[str, ...]], path: Path, line: int) -> tuple[str, ...]:
     fields = tuple(unicodedata.normalize("NFC", field) for field in rows[0])  # sites compare names
     numbers = [field for field in fields if field and is_number(field)]
     if len(numbers) == sum(map(bool, fields)) or _are_values(numbers):
         raise DataError(
-            f"{path}:{line}: the first line holds numbers, not the names of the columns: add a line of names"
+            f"{path}:{line}: the first line holds numbers, not the names of the columns: add a line of names, or "
+            "#header=no to the data, which calls them 1, 2 and so on"
+        )
+    if numbers and (again := _field_of_a_row(rows)):
+        raise DataError(
+            f"{path}:{line}: the first line holds numbers and {again!r}, which stands below it again, not the names of "
+            "the columns: add a line of names, or #header=no to the data, which calls them 1, 2 and so on"
         )
     seen: dict[str, int] = {}
     for number, name in enumerate(fields, 1):
         if name and (first := seen.setdefault(name, number)) < number:
             raise DataError(f"{path}:{line}: columns {first} and {number} are both called {name!r}: rename one")
     return fields
+
+
+def _field_of_a_row(rows: Sequence[tuple[str, ...]]) -> str:
+    """Returns a word of the first line that its column holds below as well, as names do not; empty if there is none."""
+    first = rows[0]
+    below = [row for row in rows[1:] if not is_header(row, first)]
+    for number, field in enumerate(first):
+        if field and not is_number(field) and any(number < len(row) and row[number] == field for row in below):
+            return field
+    return ""
 
 
 def _are_values(fields: list[str]) -> bool:

@@ -17,6 +17,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import TableOptions
 from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.data.tables.csv_format import (
+    BLANKS,
     GAPS,
     NO_NUMBERS,
     SWITCHES,
@@ -33,6 +34,7 @@ from fedlp_edge.learning.data.tables.csv_format import (
     unreadable,
 )
 from fedlp_edge.learning.data.tables.doubtful_values import far_value, mark_of_gaps
+from fedlp_edge.learning.data.tables.json_lines import JsonTable
 from fedlp_edge.learning.data.tables.parquet_format import nested_columns, parquet_columns, parquet_frames
 from fedlp_edge.learning.data.tables.table_folders import partition_of
 from fedlp_edge.learning.data.tables.time_column import TimeColumn
@@ -72,7 +74,7 @@ class TableFile:
 
     Args:
         path: The file.
-        source: ``csv`` or ``parquet``.
+        source: ``csv``, ``json`` or ``parquet``.
         options: Roles of the columns.
         kind: Kind of the targets; None if it is not known yet.
         name: Name of the file's group; without suffix that of the file if empty.
@@ -108,12 +110,18 @@ class TableFile:
         self._name = name or path.stem
         self._options = options
         self._numeric_target = kind in ("values", "labels") or len(options.target) > 1
-        self._form: CsvFormat | None = find_format(path, options.encoding) if source == "csv" else None
-        if self._form is not None:
+        self._form: CsvFormat | None = None
+        self._json: JsonTable | None = None
+        nested = frozenset[str]()
+        if source == "csv":
+            self._form = find_format(path, options.encoding, named=options.header)
             self.columns = tuple(name for name in self._form.columns if name)
             numeric = _numeric_columns(self._form, options.missing_words)
+        elif source == "json":
+            self._json = JsonTable(path)
+            self.columns, numeric, nested = self._json.columns, self._json.numbers, self._json.nested
         else:
-            self.columns, numeric = parquet_columns(path)
+            (self.columns, numeric), nested = parquet_columns(path), nested_columns(path)
         self._known = frozenset(self.columns)
         guessed = self._form is not None and self._form.encoding == "cp1252" and not options.encoding
         self.encoding = "cp1252" if guessed else ""
@@ -124,7 +132,6 @@ class TableFile:
             self._check_there(column)
         if options.group and not self._group and not self._partition and options.group != FILE:
             self._check_there(options.group)
-        nested = nested_columns(path) if self._form is None else frozenset[str]()
         for column in (*options.target, *options.features, self._group, *options.time):
             if column in nested:
                 raise DataError(
@@ -140,7 +147,7 @@ class TableFile:
         self._time = TimeColumn(options.time, decimal, self.place, lambda: self._frames([options.time[0]]))
         self.line_of_units = self._form is not None and self._form.units
         self.zeroed = 0
-        self.has_rows = self._form is None or bool(self._form.rows)
+        self.has_rows = bool(self._form.rows) if self._form is not None else self._json is None or bool(self.columns)
         self.ends_within_a_line = self._form is not None and ends_within_a_line(path, self._form)
 
     def parts(self, features: Sequence[str]) -> Iterator[TablePart]:
@@ -175,14 +182,15 @@ class TableFile:
         """Returns where a row stands, for messages: file and line, or file and row."""
         if self._form is not None:
             return f"{self.path}:{line_of(self.path, self._form, row)}"
-        return f"{self.path}: row {row}"
+        line = 0 if self._json is None else self._json.line_of(row)
+        return f"{self.path}:{line}" if line else f"{self.path}: row {row}"
 
     def _check_there(self, name: str) -> None:
         if name in self._known:
             return
         hint = column_hint(name, self.columns)
         more = ", ..." if len(self.columns) > _MAX_SHOWN else ""
-        line = ":1" if self._form is not None else ""
+        line = ":1" if self._form is not None and self._form.named else ""
         if self._form is not None and not hint:
             hint = _header_hint(self.path, self._form, name)
         if self.encoding and not hint:
@@ -193,6 +201,9 @@ class TableFile:
         )
 
     def _frames(self, wanted: list[str]) -> Iterator[Any]:
+        if self._json is not None:
+            yield from self._json.frames(wanted, PART_ROWS)
+            return
         if self._form is None:
             yield from parquet_frames(self.path, wanted, PART_ROWS)
             return
@@ -211,7 +222,8 @@ class TableFile:
                 CsvRows(self.path, form) as rows,
                 pandas.read_csv(
                     rows,
-                    sep=form.delimiter,
+                    sep=r"\s+" if form.delimiter == BLANKS else form.delimiter,
+                    quotechar=form.quote,
                     header=None,
                     names=names,
                     index_col=False,
@@ -242,7 +254,7 @@ class TableFile:
     def _without_headers(self, frame: Any) -> Any:
         """Returns rows without those that name the columns once more; such a row makes text of all columns."""
         self._headers_of_part = 0
-        if any(frame[name].dtype.kind != "O" for name in frame.columns):
+        if self._form is None or not self._form.named or any(frame[name].dtype.kind != "O" for name in frame.columns):
             return frame
         again = np.ones(len(frame), np.bool_)
         for name in frame.columns:
@@ -268,10 +280,13 @@ class TableFile:
 
     def _too_many_fields(self) -> str:
         """Returns the message about the first line with more fields than the header names."""
-        width = len(self._form.columns) if self._form is not None else 0
-        for line, row in rows_of(self.path, self._form) if self._form is not None else ():
+        if self._form is None:
+            return ""
+        width = len(self._form.columns)
+        for line, row in rows_of(self.path, self._form):
             if len(row) > width and any(field.strip() for field in row[width:]):
-                return f"{self.path}:{line}: {len(row)} fields, but the header names {width} columns: mend the line"
+                others = f"the header names {width} columns" if self._form.named else f"most rows have {width}"
+                return f"{self.path}:{line}: {len(row)} fields, but {others}: mend the line"
         return ""
 
     def _is_text(self, name: str) -> bool:
@@ -368,7 +383,7 @@ def _header_hint(path: Path, form: CsvFormat, name: str) -> str:
         if name in fields:
             return f", but line {row[0]} names it: remove the lines above that"
     if len(form.columns) == 1 and name in form.columns[0].split():
-        return ": fields are separated by a comma, semicolon, tab or |, not by blanks"
+        return ": fields are separated by a comma, semicolon, tab or |, by blanks only among numbers"
     return ""
 
 

@@ -8,11 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.foreign_kinds import foreign_kind
 from fedlp_edge.learning.data.readers.foreign_layouts import SYSTEM_FOLDERS
 from fedlp_edge.system.directories import walk_folders
 
-SUFFIXES = {"csv": (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz"), "parquet": (".parquet", ".pq")}
+SUFFIXES = {
+    "csv": (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".arff", ".data", ".dat"),
+    "json": (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz"),
+    "parquet": (".parquet", ".pq"),
+}
 """Suffixes, in lower case, of the files in a directory that count as tables, by the source."""
+
+_OF_NOTES = (".txt", ".data", ".dat")
+"""Suffixes of tables that other files have as well; they count if nothing else in a directory does."""
 
 
 def table_files(path: Path, source: str) -> list[Path]:
@@ -30,7 +38,7 @@ def table_files(path: Path, source: str) -> list[Path]:
         if folder == path or not _is_hidden(folder, path, source):
             raise DataError(f"cannot read {folder}: {error.strerror}") from None
 
-    below = (here / name for here, names in walk_folders(path, unreadable) for name in names)
+    below = [here / name for here, names in walk_folders(path, unreadable) for name in names]
     found = sorted(
         file
         for file in below
@@ -39,7 +47,9 @@ def table_files(path: Path, source: str) -> list[Path]:
     if any(_is_note(file) for file in found) and not all(_is_note(file) for file in found):
         found = [file for file in found if not _is_note(file)]
     if not found:
-        raise DataError(f"{path} holds no table: it needs files that end in {', '.join(suffixes[:3])}")
+        other = next((what for file in below if (what := foreign_kind(file.name))), "")
+        hint = f"; {other}" if other else ""
+        raise DataError(f"{path} holds no table: it needs files that end in {', '.join(suffixes[:3])}{hint}")
     return found
 
 
@@ -86,7 +96,7 @@ def _is_hidden(entry: Path, root: Path, source: str) -> bool:
 
 
 def _is_note(file: Path) -> bool:
-    return file.name.lower().endswith(".txt")
+    return file.name.lower().endswith(_OF_NOTES)
 
 
 def partition_of(path: Path, key: str) -> str:

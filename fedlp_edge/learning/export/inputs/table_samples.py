@@ -1,10 +1,11 @@
 """This module cuts the samples that an exported model takes out of tables: rows, or windows of successive rows.
 
-Tables are CSV files, or Parquet files where pyarrow is installed.
+Tables are CSV and JSON files, or Parquet files where pyarrow is installed.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +18,26 @@ from fedlp_edge.learning.data.pictures.picture_decoding import display_name
 from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.data.tables.csv_format import (
     SWITCHES,
+    CsvFormat,
     find_format,
     is_number,
     point_number,
     rows_of,
 )
+from fedlp_edge.learning.data.tables.json_lines import JsonTable
 from fedlp_edge.learning.data.tables.table_folders import SUFFIXES as TABLE_SUFFIXES
 from fedlp_edge.learning.export.inference import Sample, as_input
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 from fedlp_edge.learning.foreign_code import error_line
 
-SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", *TABLE_SUFFIXES["parquet"])
+SUFFIXES = tuple(suffix for some in TABLE_SUFFIXES.values() for suffix in some if not suffix.startswith(".txt"))
 """Suffixes, in lower case, of files that are read as tables."""
 
 _ROWS = 8192
 """Rows of a Parquet file that are in memory at a time."""
 
 _FIRST_ROWS = 100
-"""Rows of a Parquet file by which columns of numbers are told where a model names no features."""
+"""Rows of a Parquet or JSON file by which columns of numbers are told where a model names no features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,9 @@ def table_samples(file: Path, onnx_metadata: OnnxMetadata) -> Iterator[Sample | 
     """Reads the samples of a table, each row or each window of rows that follows the one before.
 
     Args:
-        file: CSV file whose first line names the columns, or Parquet file. Of the columns, the ones that the model was
-            trained with count; if the model does not say which, all columns of numbers do.
+        file: CSV, JSON or Parquet file. Of the columns, the ones that the model was trained with count; if the model
+            does not say which, all columns of numbers do. The columns of a CSV file go by their numbers if those of the
+            model do.
         onnx_metadata: Metadata of the model.
 
     Yields:
@@ -101,8 +105,10 @@ def table_samples(file: Path, onnx_metadata: OnnxMetadata) -> Iterator[Sample | 
 
 
 def _opened(file: Path, onnx_metadata: OnnxMetadata, name: str) -> _Table:
+    if file.name.lower().endswith(TABLE_SUFFIXES["json"]):
+        return _json(file)
     if not file.name.lower().endswith(TABLE_SUFFIXES["parquet"]):
-        form = find_format(file)
+        form = _csv_format(file, onnx_metadata.features)
         return _Table(form.columns, form.rows, form.decimal, rows_of(file, form))
     try:
         import pyarrow.parquet  # noqa: PLC0415 - an extra
@@ -117,6 +123,30 @@ def _opened(file: Path, onnx_metadata: OnnxMetadata, name: str) -> _Table:
     wanted = list(onnx_metadata.features) or None
     shown = [] if first is None else _texts(first, columns)
     return _Table(columns, shown, ".", _parquet_rows(opened, columns, wanted, name))
+
+
+def _csv_format(file: Path, features: Sequence[str]) -> CsvFormat:
+    """Finds out how a CSV file is written, which may name no columns if the model's go by their numbers."""
+    by_number = bool(features) and all(map(str.isdecimal, features))
+    try:
+        form = find_format(file)
+        if not by_number or set(features) <= set(form.columns):
+            return form
+    except DataError:
+        if not by_number:
+            raise
+    return find_format(file, named=False)
+
+
+def _json(file: Path) -> _Table:
+    opened = JsonTable(file)
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        for line, record in opened.records():
+            values = [record.get(name) for name in opened.columns]
+            yield line, ["" if value is None or isinstance(value, list) else str(value) for value in values]
+
+    return _Table(opened.columns, [row for _, row in itertools.islice(rows(), _FIRST_ROWS)], ".", rows())
 
 
 def _parquet_rows(

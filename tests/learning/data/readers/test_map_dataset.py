@@ -47,7 +47,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_a_large_data_set_is_read_when_it_is_needed(module: ModuleType) -> None:
     samples = Labelled()
     vars(module)["load"] = lambda split: samples
-    data = load_data("map_datasets_for_test:load#cache=0&limit=5")
+    data = load_data("map_datasets_for_test:load#cache=0&limit=5&holdout=0")
     assert samples.read == [0]
     assert not data.in_memory
     assert data.stored()[:, 0, 0, 0].tolist() == data.y.tolist()
@@ -64,6 +64,6 @@ def test_a_small_one_is_read_at_once_with_the_same_result(module: ModuleType) ->
 
 def test_other_shapes_are_said_when_they_come(module: ModuleType) -> None:
     vars(module)["load"] = lambda split: Ragged()
-    data = load_data("map_datasets_for_test:load#cache=0")
+    data = load_data("map_datasets_for_test:load#cache=0&holdout=0")
     with pytest.raises(DataError, match=r"samples of different shapes, \[1, 2, 2\] and, for sample 5, \[1, 2, 3\]"):
         data.stored()

@@ -58,8 +58,9 @@ def test_signs_are_found_out(tmp_path: Path, content: bytes, signs: tuple[str, s
         (b"\0\0\0\0", "holds zero bytes and nothing else, as a power cut leaves files: remove it"),
         (b"a,\0\0\n1,2\n", "is no text"),
         (b"PK\x03\x04...", "is an Excel workbook"),
-        (b'{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n', "is JSON, no table: save it as CSV"),
-        (b'[{"a": 1, "b": 2}]', "is JSON, no table: save it as CSV"),
+        (b'{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n', "is JSON: write json:FILE"),
+        (b'[{"a": 1, "b": 2}]', "is JSON: write json:FILE"),
+        (b"39, Private, 13\n50, State-gov, 9\n38, Private, 7\n", ":1: the first line holds numbers and 'Private'"),
         (b"ARROW1\0\0...", "is a Feather file"),
         (b"\x89HDF\r\n...", "is an HDF5 file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
@@ -72,6 +73,34 @@ def test_signs_are_found_out(tmp_path: Path, content: bytes, signs: tuple[str, s
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         form(tmp_path / "t.csv", content)
+
+
+def test_without_a_line_of_names_columns_go_by_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"# made by hand\n1,2,ok,\n1,2,3,\n")
+    found = find_format(path, named=False)
+    assert (found.columns, found.header_lines, found.named) == (("1", "2", "3", ""), 1, False)
+    assert [row for _, row in rows_of(path, found)] == [["1", "2", "ok", ""], ["1", "2", "3", ""]]
+
+
+@pytest.mark.parametrize(
+    ("content", "delimiter"),
+    [
+        (b" 1.5e+00  -2.0e-01 3 \n 2.5e+00 -1.0e-01\t4\n", " "),
+        (b"1 2,5\n3 4,5\n", ","),
+        (b"so far\nso good\n", ","),
+        (b"1\n2\n", ","),
+    ],
+)
+def test_blanks_separate_numbers_where_nothing_else_does(tmp_path: Path, content: bytes, delimiter: str) -> None:
+    path = tmp_path / "t.txt"
+    path.write_bytes(content)
+    assert find_format(path, named=False).delimiter == delimiter
+
+
+def test_a_table_with_blanks_may_have_names(tmp_path: Path) -> None:
+    found = form(tmp_path / "t.dat", b"time   temperature\n0.0  21.5\n0.5  21.75\n")
+    assert (found.columns, found.rows) == (("time", "temperature"), (("0.0", "21.5"), ("0.5", "21.75")))
 
 
 def test_columns_may_be_called_by_numbers(tmp_path: Path) -> None:

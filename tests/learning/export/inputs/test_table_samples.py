@@ -110,3 +110,23 @@ def test_a_parquet_file_that_is_none_or_lacks_a_column_is_one_line(tmp_path: Pat
 
 def test_a_column_in_other_capitals_is_named(tmp_path: Path) -> None:
     assert read(tmp_path, "LOAD,heat\n3,5\n") == ["FILE has no column 'load', which the model takes: is it 'LOAD'?"]
+
+
+def test_columns_go_by_their_numbers_where_those_of_the_model_do(tmp_path: Path) -> None:
+    numbered = msgspec.structs.replace(ROWS, features=("3", "1"))
+    assert read(tmp_path, "1.5,x,3\n2.5,y,5\n", numbered) == [(":1", [1.0, 1.5]), (":2", [2.0, 2.5])]
+    assert read(tmp_path, " 1.5 0  3\n", numbered) == [(":1", [1.0, 1.5])]
+    assert read(tmp_path, "y,1,3\nx,1.5,3\n", numbered) == [(":2", [1.0, 1.5])]
+
+
+def test_records_in_json_are_read_as_in_training(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        '{"load": 3, "at": {"heat": 1}}\n{"load": "x", "at": {"heat": 1}}\n{"at": {"heat": 2}, "load": 5}\n'
+    )
+    found = list(table_samples(file, msgspec.structs.replace(ROWS, features=("load", "at.heat"))))
+    assert [entry.values.tolist() if isinstance(entry, Sample) else str(entry) for entry in found] == [
+        [1.0, 1.0],
+        f"{file}:2: column 'load' holds 'x', not a number",
+        [2.0, 2.0],
+    ]
