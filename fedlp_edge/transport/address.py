@@ -189,6 +189,8 @@ class BrokerAddress:
             context = ssl.create_default_context(cafile=self.ca)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"broker CA file {self.ca} is unusable: {error}; it must be PEM") from None
+        # As Python does from 3.13 on: the file may hold the authority between, or the broker's own certificate.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self.certificate is not None:
             try:
                 # Without a password, OpenSSL would prompt for one, and nobody answers a prompt of a service.

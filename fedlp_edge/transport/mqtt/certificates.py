@@ -7,11 +7,14 @@ import datetime
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from fedlp_edge.transport.address import BrokerAddress
 
 ASK_SECONDS = 3.0
+
+_SHOWN_CHARACTERS = 80
 
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _WRONG_NAME = frozenset({62, 64})
@@ -41,19 +44,23 @@ def explain(address: BrokerAddress, error: ssl.SSLCertVerificationError) -> str:
         remedy = f"{address.ca} is not the file of the authority that signed it"
     else:
         remedy = "for an authority of your own, give its PEM file as ca (FEDLP_BROKER_CA)"
-    return f"{where} is signed by an authority that is not known here ({error.verify_message}): {remedy}"
+    signer = _signer(address)
+    if code != _SELF_SIGNED:
+        remedy += (
+            ". If that authority is itself signed by one that is known, the broker has to send its certificate as "
+            "well: its certfile then holds both, as the fullchain.pem of Let's Encrypt does"
+        )
+    name = f", {signer!r}" if signer else ""
+    return f"{where} is signed by an authority that is not known here{name} ({error.verify_message}): {remedy}"
 
 
 def speaks_tls(address: BrokerAddress) -> bool:
     """Returns whether a port that was tried without TLS answers a TLS handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # safe: no data follows the handshake
-    try:
-        with socket.create_connection((address.host, address.port), ASK_SECONDS) as plain:
-            context.wrap_socket(plain).close()
-    except (OSError, UnicodeError):
-        return False
-    return True
+    with contextlib.suppress(OSError, UnicodeError), _handshake(address, context):
+        return True
+    return False
 
 
 def _wrong_name(address: BrokerAddress, where: str) -> str:
@@ -86,13 +93,41 @@ def _certificate(address: BrokerAddress) -> dict[str, Any] | None:
         return None
     context.check_hostname = False
     context.verify_flags = ssl.VerifyFlags((context.verify_flags & ~ssl.VERIFY_X509_STRICT) | _NO_CHECK_TIME)
+    with contextlib.suppress(OSError, UnicodeError), _handshake(address, context) as wire:
+        return wire.getpeercert()
+    return None
+
+
+def _signer(address: BrokerAddress) -> str:
+    """Returns the name of the authority that has signed a broker's certificate; empty if it cannot be found out."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE  # safe: no data follows the handshake
+    # Python tells what stands in a certificate only if it has verified it, so this one is made to vouch for itself.
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    own.check_hostname = False
+    own.verify_flags = ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
+    with contextlib.suppress(OSError, UnicodeError):
+        with _handshake(address, trusting) as wire:
+            own.load_verify_locations(cadata=wire.getpeercert(binary_form=True))
+        with _handshake(address, own) as wire:
+            issuer: Any = (wire.getpeercert() or {}).get("issuer", ())
+        names = {key: value for part in issuer for key, value in part}
+        return str(names.get("commonName") or names.get("organizationName") or "")[:_SHOWN_CHARACTERS]
+    return ""
+
+
+@contextlib.contextmanager
+def _handshake(address: BrokerAddress, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
+    """Yields a TLS connection with the broker.
+
+    Raises:
+        OSError: The connection or the handshake failed.
+    """
     with (
-        contextlib.suppress(OSError, UnicodeError),
         socket.create_connection((address.host, address.port), ASK_SECONDS) as plain,
         context.wrap_socket(plain, server_hostname=address.certified_name) as wire,
     ):
-        return wire.getpeercert()
-    return None
+        yield wire
 
 
 def _seconds(certificate: dict[str, Any], key: str) -> float | None:

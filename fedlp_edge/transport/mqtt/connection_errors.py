@@ -135,7 +135,11 @@ def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
     elif code == UNSUPPORTED_VERSION:
         text = f"{where} does not speak MQTT {address.protocol}; leave protocol at auto"
     elif code == BAD_CLIENT_ID:
-        text = f"{where} refuses the client id; its log says why, or its rules for the ids of clients"
+        text = (
+            f"{where} refuses the client id; its log says why, or its rules for the ids of clients. Mosquitto says the "
+            f"same of a keep-alive that is too long for it (max_keepalive): then set keepalive_seconds in [broker], "
+            f"which is {address.keepalive_seconds}, or leave protocol at auto"
+        )
     elif code in {NO_RETAINED, NO_QOS}:
         return lacks(address, retained=code == NO_RETAINED)
     else:

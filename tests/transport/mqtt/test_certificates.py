@@ -56,9 +56,19 @@ def test_unknown_authority_is_told_from_the_others(tmp_path: Path) -> None:
         without = refusal(BrokerSettings(url=broker.url).address({}))
         wrong = refusal(BrokerSettings(url=broker.url, ca=str(other.certificate)).address({}))
 
-    assert "signed by an authority that is not known here" in without
     assert "give its PEM file as ca" in without
     assert f"{other.certificate} is not the file of the authority that signed it" in wrong
+    for text in (without, wrong):
+        assert "signed by an authority that is not known here, 'own authority' (" in text
+        assert "the broker has to send its certificate as well" in text
+
+
+def test_certificate_of_the_broker_itself_may_be_given_as_ca(tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path).issue("broker")
+    with MosquittoBroker(extra=lines((certificate, key))) as broker:
+        settings = BrokerSettings(url=broker.url, ca=str(certificate))
+        with connected(settings.address({}), "pinned") as client:
+            client.subscribe("x")
 
 
 @pytest.mark.parametrize(
