@@ -1,13 +1,42 @@
-"""This module has a clock that stands still while there is no broker.
+"""This module has clocks that stand still while no device can be heard: without a broker, or in a process that is held.
 
-Nobody can be heard then, so nobody misses a deadline. A broker that is away for long would else end a run, with all
-devices to blame.
+Nobody misses a deadline then. A broker that is away for long, or a coordinator that was stopped for a while (Ctrl-Z,
+``docker pause``, a virtual machine that is moved), would else end a run, with all devices to blame.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
+
+log = logging.getLogger("fedlp.coordinator")
+
+HELD_SECONDS = 10.0
+"""Seconds without a look at the clock after which the process was held, or busy, and has heard nobody: its loop looks
+at it several times a second."""
+
+
+class AwakeClock:
+    """A monotonic clock that leaves out the time in which nobody looked at it, but for its first seconds.
+
+    Args:
+        clock: The clock below, in monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen = clock()
+        self._left_out = 0.0
+
+    def __call__(self) -> float:
+        """Returns the time that it shows, in seconds."""
+        now = self._clock()
+        held, self._seen = now - self._seen - HELD_SECONDS, now
+        if held > 0.0:
+            self._left_out += held
+            log.info("this process did not run for %.0f s, or was busy: deadlines wait for that", held + HELD_SECONDS)
+        return now - self._left_out
 
 
 class BrokerClock:

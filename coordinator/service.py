@@ -15,6 +15,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import msgspec
 
 from coordinator.background import Background
+from coordinator.broker_clock import AwakeClock
 from coordinator.config import FleetConfig
 from coordinator.coordinator_topic import CoordinatorTopic, first_connection, settle_in
 from coordinator.final.export_trial import try_export
@@ -163,6 +164,7 @@ class Coordinator:
         begun = self._committed > 0
         doubt = "" if begun else try_export(config, blueprint, self._directory, self._worker)
         lost = lost_rounds(self._directory, self._committed)
+        clock = AwakeClock(self._clock)
         context = RunContext(
             config=config,
             run=config.run_name,
@@ -172,14 +174,14 @@ class Coordinator:
             checkpoints=checkpoints,
             messenger=self._messenger,
             emit=self._emit,
-            clock=self._clock,
+            clock=clock,
             start_weights=_start_weights_report(self._directory),
             remark="; ".join(filter(None, (blueprint.remark, *built.warnings, doubt, lost))),
         )
         # Before the first round they were agreed, and a single device may come for its final model.
         wanted = 1 if begun else config.rounds.min_devices
         model = config.model.without_weights
-        return context, FleetClasses(model, blueprint, journal, built.data, wanted, self._clock, built.targets)
+        return context, FleetClasses(model, blueprint, journal, built.data, wanted, clock, built.targets)
 
 
 def _start_weights_report(directory: RunDirectory) -> StartWeightsReport | None:

@@ -9,6 +9,7 @@ import queue
 import time
 from collections.abc import Callable
 
+from coordinator.broker_clock import AwakeClock
 from coordinator.coordinator_topic import CoordinatorTopic, first_connection, settle_in
 from coordinator.inbox import InboxItem
 from coordinator.rollout.install_orders import RolloutFiles
@@ -53,7 +54,7 @@ class Rollout:
         self._machine = RolloutMachine(plan.settings)
         self._messenger = ControlMessenger(transport, Topics(plan.fleet), plan.run)
         self._coordinator_topic = CoordinatorTopic(self._messenger, plan.run, clock)
-        self._context = RolloutContext(plan, files, directory, self._machine, self._messenger, say, clock)
+        self._context = RolloutContext(plan, files, directory, self._machine, self._messenger, say, AwakeClock(clock))
 
     def run(self, gather_seconds: float) -> bool:
         """Carries the roll-out out until it is over, or until stopped.

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.broker_clock import BrokerClock
+from coordinator.broker_clock import AwakeClock, BrokerClock
 
 TIMES = st.floats(0.0, 1e7)
 
@@ -17,6 +17,17 @@ class Time:
 
     def __call__(self) -> float:
         return self.now
+
+
+def test_leaves_out_the_time_in_which_its_process_was_held() -> None:
+    time = Time()
+    clock = AwakeClock(time)
+    time.now = 109.0
+    assert clock() == 109.0
+    time.now = 1109.0
+    assert clock() == 119.0
+    time.now = 1110.0
+    assert clock() == 120.0
 
 
 def test_stands_still_without_a_broker_and_for_the_grace_after_it() -> None:
