@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from fedlp_edge.errors import DataError, FedLPError
 from fedlp_edge.system.directories import working_directory
 
 _MAX_REASON = 300  # characters of a foreign error that a message quotes
+
+_being_imported: ContextVar[str] = ContextVar("being_imported", default="")
 
 _NO_ANSWER = "EOF when reading a line"  # Python's words where input() finds standard input at its end
 _NO_PACKAGE = "attempted relative import with no known parent package"  # and for "from .blocks import Block"
@@ -72,7 +75,7 @@ def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
     importlib.invalidate_caches()
     with run_foreign_code(name, error):
         try:
-            found: Any = importlib.import_module(module_name)
+            found: Any = _imported(module_name)
         except ModuleNotFoundError as caught:
             if caught.name is None or not (module_name + ".").startswith(caught.name + "."):
                 raise
@@ -82,9 +85,31 @@ def load_object(name: str, error: type[FedLPError] = DataError) -> Any:
             ) from None
         for part in attribute.split("."):
             if not hasattr(found, part):
-                raise error(f"{name}: {module_name} has no attribute {part!r}{_another(module_name, here)}")
+                raise error(f"{name}: {_missing(module_name, part, here)}")
             found = getattr(found, part)
     return found
+
+
+def module_being_imported() -> str:
+    """Returns the name of the user's module whose import runs the caller; empty if none does."""
+    return _being_imported.get()
+
+
+def _imported(module_name: str) -> Any:
+    before = _being_imported.set(module_name)
+    try:
+        return importlib.import_module(module_name)
+    finally:
+        _being_imported.reset(before)
+
+
+def _missing(module_name: str, attribute: str, here: str) -> str:
+    if module_name == "__main__":
+        return (
+            f"what a notebook or a script defines, such as {attribute}, no other process can import: write it into a "
+            f"file NAME.py, and name it as NAME:{attribute}"
+        )
+    return f"{module_name} has no attribute {attribute!r}{_another(module_name, here)}"
 
 
 def misnamed(name: str) -> str:

@@ -11,7 +11,8 @@ import msgspec
 
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.core.algorithm.global_model import GlobalModel
-from fedlp_edge.errors import FedLPError, OperatorError
+from fedlp_edge.errors import ConfigError, FedLPError, OperatorError
+from fedlp_edge.learning.foreign_code import module_being_imported
 from fedlp_edge.learning.start_weights_file import with_digest
 from fedlp_edge.reporting import events
 from fedlp_edge.reporting.judged_rounds import JudgedRounds
@@ -54,8 +55,14 @@ def simulate(
 
     Raises:
         SimulationStoppedError: ``stopped()`` returned True.
+        ConfigError: A module of the user's own calls this while it is imported.
         FedLPError: The experiment cannot be run, or the directory holds another one.
     """
+    if module := module_being_imported():  # in a worker, where this would go on without end
+        raise ConfigError(
+            f"{module} starts a simulation as soon as it is imported, as each process must for its model or its data: "
+            'put the start below a line  if __name__ == "__main__":'
+        )
     experiment = with_weights_digest(experiment, Path(directory))
     place = RunDirectory.open(Path(directory))
     with ExitStack() as stack:

@@ -6,6 +6,7 @@ error that a user can fix must end in one line, never in a traceback.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import gc
 import io
@@ -243,14 +244,30 @@ def open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
+_DRAWN = dict(zip("▮▯▁▂▃▄▅▆▇█±²°·…", "#._.:-=+*#~2*-~", strict=True))
+
+
+def _drawn_or_escaped(error: UnicodeError) -> tuple[str, int]:
+    """Returns what stands for characters that an encoding lacks, as ``codecs`` asks for it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_DRAWN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking), error.end
+
+
+codecs.register_error("drawn_or_escaped", _drawn_or_escaped)
+
+
 def print_every_character() -> None:
     """Lets names print that the terminal's encoding lacks, or that are no text: each such character as an escape.
+
+    What this program itself draws with, such as the bars of depths, has a plain sign in its place.
 
     The encoding is that of a locale such as ``POSIX`` or Latin-1, or ASCII where Python's UTF-8 mode is switched off.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # neither closed from the start, nor a test's
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="drawn_or_escaped")
 
 
 @contextmanager

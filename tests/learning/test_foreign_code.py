@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from fedlp_edge.errors import DataError, ModelError
-from fedlp_edge.learning.foreign_code import error_line, load_object, misnamed, run_foreign_code
+from fedlp_edge.learning.foreign_code import (
+    error_line,
+    load_object,
+    misnamed,
+    module_being_imported,
+    run_foreign_code,
+)
 
 
 def test_errors_become_the_one_that_the_caller_asks_for() -> None:
@@ -90,3 +96,16 @@ def test_what_foreign_code_switches_for_the_whole_process_is_switched_back() -> 
 def test_error_text_is_one_short_line() -> None:
     assert error_line(ValueError("a\n  b")) == "a b"
     assert error_line("x" * 301) == "x" * 300 + " ..."
+
+
+def test_code_that_an_import_runs_can_tell_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "from fedlp_edge.learning.foreign_code import module_being_imported\nfound = module_being_imported()\n"
+    (tmp_path / "asks_who_imports_it.py").write_text(code)
+    assert load_object("asks_who_imports_it:found") == "asks_who_imports_it"
+    assert module_being_imported() == ""
+
+
+def test_what_a_notebook_defines_is_to_be_written_into_a_file() -> None:
+    with pytest.raises(ModelError, match="such as Net, no other process can import: write it into a file"):
+        load_object("__main__:Net", ModelError)

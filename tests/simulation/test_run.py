@@ -17,6 +17,7 @@ from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import ModelSettings, SchemeSettings, ServerSettings, TrainingSettings, UpdateSettings
 from fedlp_edge.errors import ConfigError, DataError, DeviceError, FedLPError, ModelError, OperatorError
+from fedlp_edge.learning.foreign_code import load_object
 from fedlp_edge.reporting.events import AnyEvent, RoundFailed, RoundStarted, WaitingForDevices
 from fedlp_edge.reporting.log import read_events
 from fedlp_edge.reporting.summary import Summary, load
@@ -298,3 +299,12 @@ def test_a_regression_of_another_number_of_targets_is_refused(tmp_path: Path, en
         DataError, match=r"the samples have 1 targets but the model has 3 outputs: set \[model\] classes"
     ):
         simulate(run, tmp_path / "run", engine=engine)
+
+
+def test_a_module_that_starts_a_simulation_when_it_is_imported_is_told_where_to_put_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "starts_when_imported.py").write_text("from fedlp_edge import simulate\nsimulate(None, 'run')\n")
+    with pytest.raises(ConfigError, match="starts_when_imported starts a simulation as soon as it is imported"):
+        load_object("starts_when_imported:Net")

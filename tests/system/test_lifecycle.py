@@ -285,3 +285,7 @@ def test_nothing_is_printed_into_files_where_standard_streams_are_closed(tmp_pat
     line = f"{shlex.quote(sys.executable)} -c {shlex.quote(PRINTS_INTO_A_FILE)} {shlex.quote(str(file))} {closed}"
     assert subprocess.run(["sh", "-c", line], capture_output=True, timeout=60, check=False).returncode == 7
     assert file.read_bytes() == b"what belongs there"
+
+
+def test_a_terminal_without_the_signs_gets_plain_ones_and_names_as_escapes() -> None:
+    assert "depth ▮▮▯, 5 ± 1, Müll\ud800".encode("ascii", "drawn_or_escaped") == rb"depth ##., 5 ~ 1, M\xfcll\ud800"
