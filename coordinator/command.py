@@ -152,13 +152,18 @@ def _coordinate(
 ) -> bool:
     """Puts the coordinator together and runs it; returns whether the run is finished."""
     inbox: queue.SimpleQueue[InboxItem] = queue.SimpleQueue()
-    with StopSignal(lambda: inbox.put(StopRequested())):
-        transport = MqttTransport(
-            fleet.broker.address(),
-            client_id=new_client_id("fedlp", fleet.fleet, "coordinator"),
-            will=last_will(Topics(fleet.fleet), fleet.run_name),
-            remembered=remembered_limits(),
-        )
+    transport = MqttTransport(
+        fleet.broker.address(),
+        client_id=new_client_id("fedlp", fleet.fleet, "coordinator"),
+        will=last_will(Topics(fleet.fleet), fleet.run_name),
+        remembered=remembered_limits(),
+    )
+
+    def on_stop() -> None:
+        inbox.put(StopRequested())
+        transport.cancel_start()
+
+    with StopSignal(on_stop):
         options = WorkerOptions(threads=threads, allow_models=(fleet.model.name, fleet.model.task))
         worker = WorkerProcess(options, inbox.put, directory.worker_log)
         coordinator = Coordinator(

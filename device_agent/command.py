@@ -187,7 +187,12 @@ def _take_part(config: AgentConfig, settings: AgentSettings, options: WorkerOpti
     member = Agent.open(settings, transport, functools.partial(WorkerProcess, options))
     logging.info("device %s joins fleet %s at %s", identity.device, config.fleet, address.url)
     freeze_gc()
-    with StopSignal(on_stop=member.stop) as stop:
+
+    def on_stop() -> None:
+        member.stop()
+        transport.cancel_start()
+
+    with StopSignal(on_stop) as stop:
         try:
             ended = member.run()
         except NoCoordinatorError as error:

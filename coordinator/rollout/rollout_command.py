@@ -231,7 +231,12 @@ def _carry_out(directory: RolloutDirectory, plan: RolloutPlan, gather: float, *,
     wanted = RolloutFiles(files, _planned(Path(plan.source)), _signed_orders(plan, files))
     service = Rollout(plan, wanted, directory, inbox, transport, _say)
     freeze_gc()
-    with StopSignal(lambda: inbox.put(StopRequested())):
+
+    def on_stop() -> None:
+        inbox.put(StopRequested())
+        transport.cancel_start()
+
+    with StopSignal(on_stop):
         over = service.run(gather)
     if not over:
         print(f"Stopped; nothing is lost. Go on with: fedlp deploy resume {directory.path}")

@@ -81,6 +81,7 @@ def _serve_mqtt(served: ServedModel, broker: BrokerSettings, topic: str, stop: S
         try:
             # HTTP goes on where the broker is away, and so does MQTT once it is there.
             transport = MqttTransport(broker.address(), f"fedlp-serve-{secrets.token_hex(8)}", patient=True)
+            threading.Thread(target=_cancel_start, args=(transport, stop), daemon=True).start()
             MqttServer(served, transport, topic).run(stop.is_set)
         except BrokerError as error:
             if alone:
@@ -89,6 +90,12 @@ def _serve_mqtt(served: ServedModel, broker: BrokerSettings, topic: str, stop: S
                 log.error("%s; HTTP goes on, and the broker is asked again every %.0f s", error, LOGIN_SECONDS)
             told = str(error)
             stop.wait(LOGIN_SECONDS)
+
+
+def _cancel_start(transport: MqttTransport, stop: StopSignal) -> None:
+    """Lets a connection that is being made not hold up the end."""
+    stop.wait()
+    transport.cancel_start()
 
 
 def _serve_http(served: ServedModel, listening: socket.socket, stop: StopSignal) -> None:

@@ -17,7 +17,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from ipaddress import ip_address
 
 from fedlp_edge.errors import BrokerAwayError, BrokerError, ConfigError
@@ -67,6 +67,12 @@ ARRIVING_SECONDS = 0.4
 TOGETHER_SECONDS = 4.0
 """Seconds within which two arrivals are of one message; less where pings are more frequent."""
 
+CANCEL_SECONDS = 0.2
+"""Seconds between two looks of ``start`` at whether it is cancelled."""
+
+ABANDON_SECONDS = 1.0
+"""Seconds after which ``stop`` waits no longer for an attempt to connect, which nothing can interrupt."""
+
 GOODBYE_SECONDS = 3.0
 RESUBSCRIBE_SECONDS = 20.0
 SUBSCRIPTIONS_PER_PACKET = 8  # AWS IoT takes no more
@@ -104,6 +110,8 @@ class MqttTransport:
         self._subscription_changes: deque[tuple[str, bool]] = deque()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._cancelled = threading.Event()
+        self._connecting = False
         self._woken = False
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -152,12 +160,24 @@ class MqttTransport:
             target=self._run, args=(context, first), name=f"mqtt-{self._client_id}", daemon=True
         )
         self._thread.start()
+        while not first.done() and not self._cancelled.is_set():
+            with contextlib.suppress(TimeoutError, BrokerError, ConfigError):
+                first.result(CANCEL_SECONDS)
+        if first.cancel():
+            return
         try:
             first.result()
         except BrokerError:
             self._thread.join()
             self._thread = None
             raise
+
+    def cancel_start(self) -> None:
+        """Lets ``start`` return without a connection; for a signal to stop, from any thread.
+
+        A name server that does not answer takes half a minute, and nothing can interrupt the attempt.
+        """
+        self._cancelled.set()
 
     def subscribe(self, topic: str) -> None:
         """Subscribes at QoS 1, as ``Transport.subscribe`` says."""
@@ -187,6 +207,9 @@ class MqttTransport:
         self._stopping.set()
         self._wake()
         if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(ABANDON_SECONDS)
+            if self._connecting:
+                return  # there is no connection to end, and the thread ends with its attempt, or with this process
             self._thread.join()
         self._wake_in.close()
         self._wake_out.close()
@@ -207,10 +230,9 @@ class MqttTransport:
         except BaseException as error:
             if first.done():
                 raise
-            first.set_exception(error)
+            _settle(first, error)
         else:
-            if not first.done():
-                first.set_exception(BrokerError("stopped before the broker answered"))
+            _settle(first, BrokerError("stopped before the broker answered"))
 
     def _stay_connected(self, context: ssl.SSLContext | None, first: Future[None]) -> None:
         """Connects again and again until ``stop``.
@@ -224,20 +246,22 @@ class MqttTransport:
             code = 0
             opened = time.monotonic()
             try:
+                self._connecting = True
                 connection = self._open(context)
+                self._connecting = False
             except BrokerError as error:
+                self._connecting = False
                 told = "still no broker"
                 if not first.done():
                     if not (self._patient and isinstance(error, BrokerAwayError)):
                         raise
                     told = "no broker yet, waiting for it"
-                    first.set_result(None)
+                    _settle(first)
                 if failures.is_news(str(error), time.monotonic()):
                     log.warning("%s: %s", told, error)
                 context = self._renew(context)
             else:
-                if not first.done():
-                    first.set_result(None)
+                _settle(first)
                 failures = RetryLog()
                 code = self._serve(connection, opened)
                 if not self._short_lived:
@@ -474,6 +498,15 @@ class MqttTransport:
         if not self._qos_warned:
             self._qos_warned = True
             log.warning("%s", connection_errors.lower_qos(self._address, topic, granted))
+
+
+def _settle(first: Future[None], error: BaseException | None = None) -> None:
+    """Notes that the first connection is made or waited for, or failed, unless that is settled or nobody asks."""
+    with contextlib.suppress(InvalidStateError):
+        if error is None:
+            first.set_result(None)
+        else:
+            first.set_exception(error)
 
 
 def _batches(items: list[str], size: int) -> list[list[str]]:

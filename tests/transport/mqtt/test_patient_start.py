@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -56,3 +58,23 @@ def test_broker_that_refuses_the_login_is_not_waited_for(tmp_path: Path) -> None
         with pytest.raises(BrokerError, match="refuses the login of user 'pi-1'"):
             transport.start(print)
         transport.stop()
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_start_that_a_silent_name_server_holds_up_can_be_cancelled(
+    monkeypatch: pytest.MonkeyPatch, patient: bool
+) -> None:
+    answered = threading.Event()
+
+    def resolve(*_: object, **__: object) -> None:
+        answered.wait(PATIENCE)
+        raise socket.gaierror(socket.EAI_AGAIN, "temporary failure")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    transport = MqttTransport(BrokerAddress("broker.example", 1883), "held-up", patient=patient)
+    threading.Timer(0.1, transport.cancel_start).start()
+    began = time.monotonic()
+    transport.start(print)
+    transport.stop()
+    assert time.monotonic() - began < 3.0
+    answered.set()
