@@ -111,7 +111,7 @@ class MqttTransport:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
-        self._connecting = False
+        self._connecting = self._abandoned = False
         self._woken = False
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -209,8 +209,12 @@ class MqttTransport:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(ABANDON_SECONDS)
             if self._connecting:
+                self._abandoned = True
                 return  # there is no connection to end, and the thread ends with its attempt, or with this process
             self._thread.join()
+        self._close_wake()
+
+    def _close_wake(self) -> None:
         self._wake_in.close()
         self._wake_out.close()
 
@@ -233,6 +237,9 @@ class MqttTransport:
             _settle(first, error)
         else:
             _settle(first, BrokerError("stopped before the broker answered"))
+        finally:
+            if self._abandoned:
+                self._close_wake()
 
     def _stay_connected(self, context: ssl.SSLContext | None, first: Future[None]) -> None:
         """Connects again and again until ``stop``.

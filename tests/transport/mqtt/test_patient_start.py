@@ -78,3 +78,6 @@ def test_start_that_a_silent_name_server_holds_up_can_be_cancelled(
     transport.stop()
     assert time.monotonic() - began < 3.0
     answered.set()
+    for thread in threading.enumerate():
+        if thread.name == "mqtt-held-up":
+            thread.join(PATIENCE)
