@@ -57,6 +57,8 @@ class CoordinatorTopic:
             PeerError: The payload is no such message.
         """
         if not payload:
+            if self._topic_claim.settled:
+                self._messenger.announce()  # somebody has removed what the broker kept, which newcomers need
             return
         message = self._read(payload)
         if isinstance(message, Claim):

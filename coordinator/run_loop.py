@@ -247,6 +247,8 @@ class RunLoop:
             self._rounds.chunk(leaf, payload)
             return
         self._context.messenger.count("control", len(payload))
+        if branch == "device" and not payload:
+            return  # somebody has removed what the broker kept of a device, which will say it again if it is there
         if branch == "device":
             status = _of(leaf, self._read_status(payload))
             if self._message_rates.allows(leaf):

@@ -349,8 +349,9 @@ class DeviceProtocol:
             return self._link.echo(event.payload, now)
         if branch == "down":
             return self._down(_decode_down(event.payload), now)
-        if branch == "device" and event.payload:
-            return self._presence.on_status(_decode_status(event.payload), event.retained)
+        if branch == "device":
+            status = _decode_status(event.payload) if event.payload else None
+            return self._presence.on_status(status, event.retained)
         if event.topic == topics.coordinator and event.payload:
             message = _decode_announcement(event.payload)
             return self._announced(message, now) if isinstance(message, Announcement) else []

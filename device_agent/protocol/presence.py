@@ -146,8 +146,15 @@ class Presence:
         goodbye = msgspec.structs.replace(status(self._identity, None), ended=True)
         return [Publish(self._topic, goodbye, retain=True)]
 
-    def on_status(self, message: Status, retained: bool) -> Effects:
-        """Takes a status under this device's name: an echo, one of an earlier life, or one of another agent."""
+    def on_status(self, message: Status | None, retained: bool) -> Effects:
+        """Takes a status under this device's name: an echo, one of an earlier life, or one of another agent.
+
+        Args:
+            message: Status; None for none, by which somebody removes what the broker has kept.
+            retained: Whether the broker had kept it.
+        """
+        if message is None:
+            return self.announce()
         mine = message.session == self._identity.session
         if mine and message.online:
             return []

@@ -77,6 +77,19 @@ def test_says_again_where_the_run_stands_when_an_old_last_will_covers_it() -> No
     assert len([word for word in one.heard if isinstance(word, Announcement)]) == 2
 
 
+def test_says_again_where_the_run_stands_when_somebody_removes_it_from_the_broker() -> None:
+    hub = MemoryHub()
+    one = Coordinator(hub, "one")
+    one.topic.receive(b"", retained=False)
+    one.topic.ask()
+    hub.deliver()
+    assert one.topic.answered()
+    assert [word for word in one.heard if isinstance(word, Announcement)] == []
+    one.topic.receive(b"", retained=False)
+    hub.deliver()
+    assert [word.online for word in one.heard if isinstance(word, Announcement)] == [True]
+
+
 def test_reads_nothing_but_claims_and_announcements() -> None:
     one = Coordinator(MemoryHub(), "one")
     one.topic.receive(b"", retained=True)

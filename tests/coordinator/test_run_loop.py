@@ -79,6 +79,15 @@ def test_device_that_is_gone_takes_part_no_more(tmp_path: Path) -> None:
     assert run.kinds()[-1] == "DeviceLeft"
 
 
+def test_status_that_somebody_removes_from_the_broker_is_no_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = AssembledRun(tmp_path, rounds=ONE)
+    go_through(run, said(status("a"), "a", "device"), Received(TOPICS.of("device", "a"), b"", retained=False))
+    assert [member.device for member in run.parts.membership.all()] == ["a"]
+    assert "malformed" not in caplog.text
+
+
 def test_message_in_the_name_of_another_device_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = AssembledRun(tmp_path, rounds=ONE)
     with caplog.at_level(logging.WARNING, "fedlp.coordinator"):

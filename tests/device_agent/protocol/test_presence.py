@@ -60,6 +60,11 @@ def test_repairs_its_status_when_an_old_last_will_overwrites_it():
     assert only(device.receive(TOPICS.of("device", "pi"), will), Publish).message.online
 
 
+def test_repairs_its_status_when_somebody_removes_it_from_the_broker():
+    device = Device().join()
+    assert only(device.receive(TOPICS.of("device", "pi"), b""), Publish).message.online
+
+
 def test_stops_when_an_older_agent_with_its_name_speaks_up():
     device = Device().join()
     other = Status(device="pi", online=True, session="0001-a", facts=FACTS)
