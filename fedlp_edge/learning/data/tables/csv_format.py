@@ -331,7 +331,7 @@ def point_number(text: str, decimal: str) -> str:
 _NUMBER_WITH_UNIT = re.compile(
     r"(?P<before>[$€£¥₹]|[A-Z]{3}(?= )|)\s*"
     r"[-+\u2212]?\d[\d.,'\u2019\u00a0\u202f]*\s*"
-    r"(?P<behind>[^\W\d_]{1,6}[²³]?(/[^\W\d_]{1,4}[²³]?)?|[%‰°$€£¥₹][CF]?|)"
+    r"(?P<behind>[^\W\d_]{1,6}[²³]?(/[^\W\d_]{1,4}[²³]?)?|[%‰°$€£¥₹][CF]?|;|)"
 )
 _MAX_UNITS = 3
 _MAX_LINES_OF_UNITS = 2

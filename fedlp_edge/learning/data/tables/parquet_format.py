@@ -47,6 +47,14 @@ def nested_columns(path: Path) -> frozenset[str]:
     return frozenset(field.name for field in schema if pyarrow.types.is_nested(field.type))
 
 
+def time_columns(path: Path) -> tuple[str, ...]:
+    """Returns the names of the columns of points in time, dates, clock times or durations."""
+    import pyarrow.parquet  # noqa: PLC0415 - an extra
+
+    schema = pyarrow.parquet.read_schema(path)
+    return tuple(field.name for field in schema if pyarrow.types.is_temporal(field.type))
+
+
 def parquet_frames(path: Path, wanted: list[str], rows: int) -> Iterator[Any]:
     """Yields the wanted columns as data frames of so many rows at most.
 

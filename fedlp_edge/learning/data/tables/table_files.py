@@ -35,7 +35,12 @@ from fedlp_edge.learning.data.tables.csv_format import (
 )
 from fedlp_edge.learning.data.tables.doubtful_values import far_value, mark_of_gaps
 from fedlp_edge.learning.data.tables.json_lines import JsonTable
-from fedlp_edge.learning.data.tables.parquet_format import nested_columns, parquet_columns, parquet_frames
+from fedlp_edge.learning.data.tables.parquet_format import (
+    nested_columns,
+    parquet_columns,
+    parquet_frames,
+    time_columns,
+)
 from fedlp_edge.learning.data.tables.table_folders import partition_of
 from fedlp_edge.learning.data.tables.time_column import TimeColumn
 from fedlp_edge.learning.foreign_code import error_line
@@ -83,6 +88,7 @@ class TableFile:
         columns: Names of all columns.
         numbers: Names of the columns of numbers that have no role, in the order of the file.
         text: Names of the columns of text that have no role.
+        times: Names of the columns of a Parquet file that hold points in time or durations and have no role.
         nested: Names of the columns of lists or records that have no role.
         unnamed: Numbers, from 1, of the columns of a CSV file that hold values and have no name.
         units: A field of each column of text that holds numbers with a unit, by column.
@@ -112,7 +118,7 @@ class TableFile:
         self._numeric_target = kind in ("values", "labels") or len(options.target) > 1
         self._form: CsvFormat | None = None
         self._json: JsonTable | None = None
-        nested = frozenset[str]()
+        nested, times = frozenset[str](), tuple[str, ...]()
         if source == "csv":
             self._form = find_format(path, options.encoding, named=options.header)
             self.columns = tuple(name for name in self._form.columns if name)
@@ -122,6 +128,7 @@ class TableFile:
             self.columns, numeric, nested = self._json.columns, self._json.numbers, self._json.nested
         else:
             (self.columns, numeric), nested = parquet_columns(path), nested_columns(path)
+            times = time_columns(path)
         self._known = frozenset(self.columns)
         guessed = self._form is not None and self._form.encoding == "cp1252" and not options.encoding
         self.encoding = "cp1252" if guessed else ""
@@ -139,7 +146,8 @@ class TableFile:
                 )
         left = [column for column in self.columns if column not in roles]
         self.numbers = tuple(column for column in left if column in numeric)
-        self.text = tuple(column for column in left if column not in numeric and column not in nested)
+        self.times = tuple(column for column in left if column in times)
+        self.text = tuple(column for column in left if column not in {*numeric, *nested, *times})
         self.nested = tuple(column for column in left if column in nested)
         self.unnamed = () if self._form is None else _unnamed_columns(self._form)
         self.units = {} if self._form is None else _units(self._form, self.text, options.missing_words)

@@ -21,6 +21,7 @@ class TableReport:
         windows: Number of windows that touch such rows.
         short: Number of series with too few rows for a window.
         text: Names of the columns of text that are not used.
+        times: Names of the columns of points in time or durations that are not used.
         units: A field of each of these columns that holds numbers with a unit, by column.
         unnamed: Numbers, from 1, of the columns without a name that hold values.
         ungrouped: Number of rows without a group.
@@ -67,6 +68,7 @@ class TableReport:
     line_of_units: bool = False
     zeroed: int = 0
     copies: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used and nothing is doubtful."""
@@ -95,9 +97,19 @@ class TableReport:
             parts.append(f"{_count(self.windows, 'window')} that touch them")
         if self.short:
             parts.append(f"{self.short:,} series with fewer rows than a sample needs")
+        return parts + self._columns()
+
+    def _columns(self) -> list[str]:
+        """Returns which columns are left out."""
+        parts = []
         if self.text:
             more = f"; {len(self.text) - _NAMED} more" if len(self.text) > _NAMED else ""
             parts.append(f"{_count(len(self.text), 'column')} of text ({'; '.join(self.text[:_NAMED])}{more})")
+        if self.times:
+            parts.append(
+                f"{_count(len(self.times), 'column')} of times ({'; '.join(self.times[:_NAMED])}), which order rows as "
+                "time= and are seconds as features="
+            )
         if self.unnamed:
             parts.append(
                 f"{_count(len(self.unnamed), 'column')} without a name "

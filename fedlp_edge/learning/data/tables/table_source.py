@@ -118,6 +118,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
         empty,
         guessed=guessed,
         text=files[0].text * unused,
+        times=files[0].times * unused,
         nested=files[0].nested * unused,
         units=files[0].units if unused else {},
         unnamed=files[0].unnamed * unused,

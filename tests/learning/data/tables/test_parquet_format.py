@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,14 @@ import pyarrow.parquet
 import pytest
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.tables.parquet_format import nested_columns, parquet_columns, parquet_frames
+from fedlp_edge.learning.data.dataset import load_data
+from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.tables.parquet_format import (
+    nested_columns,
+    parquet_columns,
+    parquet_frames,
+    time_columns,
+)
 
 
 def test_columns_are_numbers_nested_or_text_and_rows_come_in_parts(tmp_path: Path) -> None:
@@ -18,6 +26,19 @@ def test_columns_are_numbers_nested_or_text_and_rows_come_in_parts(tmp_path: Pat
     assert parquet_columns(path) == (("a", "b", "c"), {"a"})
     assert nested_columns(path) == {"c"}
     assert [frame["a"].tolist() for frame in parquet_frames(path, ["a"], 2)] == [[1, 2], [3]]
+
+
+def test_times_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    at = datetime(2024, 5, 1, tzinfo=UTC)
+    pa.parquet.write_table(pa.table({"at": [at], "day": [at.date()], "took": [timedelta(seconds=2)], "a": [1]}), path)
+    assert time_columns(path) == ("at", "day", "took")
+    data = load_data(parse_spec(f"parquet:{path}").whole())
+    assert data.features == ("a",)
+    assert (
+        data.remarks
+        == "left out: 3 columns of times (at; day; took), which order rows as time= and are seconds as features="
+    )
 
 
 def test_what_is_no_parquet_file_is_refused_with_what_to_write(tmp_path: Path) -> None:
