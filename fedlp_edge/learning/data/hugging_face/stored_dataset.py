@@ -288,7 +288,7 @@ def _encoded(column: pyarrow.Array, path: Path, root: Path) -> Iterable[bytes]:
 
 
 def _beside(name: str | None, path: Path, root: Path) -> bytes:
-    folders = (path.parent, root)
+    folders = (path.parent, root, Path())  # to_parquet keeps paths that start where the data set was made
     found = next((file for folder in folders if name and (file := folder / name).is_file()), None)
     if found is None:
         raise DataError(

@@ -120,13 +120,19 @@ def test_a_damaged_picture_is_left_out_with_its_row(tmp_path: Path) -> None:
     assert data.remarks == "left out: 1 picture that cannot be read (row 2 of a.parquet is not a picture)"
 
 
-def test_pictures_that_are_only_named_are_read_beside_the_table(tmp_path: Path) -> None:
+def test_pictures_that_are_only_named_are_read_beside_the_table_or_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.png").write_bytes(encoded(7))
     fields = pa.array([{"bytes": None, "path": "files/a.png"}], pa.struct({"bytes": pa.binary(), "path": pa.string()}))
     write_parquet(tmp_path / "a.parquet", pa.table({"image": fields, "label": [0]}))
     assert load(tmp_path, "size=2&channels=1&holdout=0").stored().flatten().tolist() == [7] * 4
-    (tmp_path / "files" / "a.png").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "files").rename(tmp_path / "elsewhere" / "files")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load(tmp_path, "size=2&channels=1&holdout=0").stored().flatten().tolist() == [7] * 4
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"names the file 'files/a.png' and does not hold it, .*: store the"):
         load(tmp_path)
 
