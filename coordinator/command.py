@@ -41,6 +41,7 @@ from fedlp_edge.system.lifecycle import (
     print_error,
 )
 from fedlp_edge.system.log_file import LogFileHandler
+from fedlp_edge.system.path_hints import explain_paths
 from fedlp_edge.system.printable import plain_log
 from fedlp_edge.transport.mqtt.paho_clients import new_client_id
 from fedlp_edge.transport.mqtt.transport import MqttTransport
@@ -71,14 +72,16 @@ def coordinate(
     del version
     fleet = with_weights_digest(load_config(config), config, out)
     path = out or begun_before(fleet) or Path("runs") / fleet.run_name
-    _check_data(fleet, config, path)
+    with explain_paths(config):
+        _check_data(fleet, config, path)
     directory = RunDirectory.open(path)
     directory.lock()
     have_temporary_directory(directory.path)
     claim(directory, config, fleet, hand_out=hand_out)
     _configure_log(directory, verbose=verbose)
     try:
-        finished = _run(fleet, directory, quiet=quiet, threads=threads, hand_out=hand_out)
+        with explain_paths(config):
+            finished = _run(fleet, directory, quiet=quiet, threads=threads, hand_out=hand_out)
     except SettingError as error:
         raise ConfigError(f"{place(config, error.key)}: {error}") from None
     if not finished:

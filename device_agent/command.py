@@ -26,6 +26,7 @@ from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.system.directories import expand_user, have_temporary_directory, make_directory
 from fedlp_edge.system.lifecycle import EXIT_NO_COORDINATOR, EXIT_STOPPED, StopSignal, freeze_gc, print_error
 from fedlp_edge.system.machine_cache import cache_directory
+from fedlp_edge.system.path_hints import explain_paths
 from fedlp_edge.system.printable import plain_log
 from fedlp_edge.system.processor_info import torch_warning
 from fedlp_edge.transport.base import LastWill
@@ -113,7 +114,8 @@ def agent(
         "verbose": verbose,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
-    raise typer.Exit(serve(load_config(config, overrides)))
+    with explain_paths(config):
+        raise typer.Exit(serve(load_config(config, overrides)))
 
 
 def serve(config: AgentConfig) -> int:

@@ -121,8 +121,10 @@ def simulate(
 ) -> None:
     """Simulates a fleet of virtual devices: the rounds of a real one, without broker and waiting."""
     from fedlp_edge.cli.simulate import run_simulate
+    from fedlp_edge.system.path_hints import explain_paths
 
-    raise typer.Exit(run_simulate(experiment, out, engine, workers, quiet=quiet, as_json=json))
+    with explain_paths(experiment):
+        raise typer.Exit(run_simulate(experiment, out, engine, workers, quiet=quiet, as_json=json))
 
 
 @app.command()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+from fedlp_edge.errors import OperatorError
 from fedlp_edge.system.directories import working_directory
 
 _REMEDIES = (
@@ -24,6 +27,26 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".r
 _CHECKPOINTS = "checkpoints"
 _LEVELS = 3
 """Directories above a path that may be the run's: a file may lie in ``RUN/devices/ID``."""
+
+
+@contextlib.contextmanager
+def explain_paths(configuration: Path | None) -> Iterator[None]:
+    """Says, where an error tells that something is not in the working directory, that a configuration lies elsewhere.
+
+    Its paths and modules are looked for in the working directory, whatever directory it lies in itself.
+
+    Args:
+        configuration: Configuration file that names them; None if there is none.
+    """
+    try:
+        yield
+    except OperatorError as error:
+        here = working_directory()
+        folder = here if configuration is None else str(configuration.absolute().parent.resolve())
+        if folder != str(Path(here).resolve()) and f" in {here}" in str(error):
+            elsewhere = f"and {configuration} lies in another: cd {shlex.quote(folder)}"
+            error.args = (f"{error}; paths and modules start from the working directory, {elsewhere}", *error.args[1:])
+        raise
 
 
 def shown_path(path: Path) -> str:

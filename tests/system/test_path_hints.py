@@ -9,7 +9,7 @@ import pytest
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import check_source, parse_spec
-from fedlp_edge.system.path_hints import run_hint
+from fedlp_edge.system.path_hints import explain_paths, run_hint, shown_path
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,22 @@ def test_what_is_not_there_or_anything_else_is_said_to_be(tmp_path: Path) -> Non
     (tmp_path / "Shop").mkdir()
     assert run_hint(tmp_path / "Shop") == "; is it the directory of a run?"
     assert run_hint(tmp_path / "shop").startswith(f": there is no {tmp_path / 'shop'}: 'Shop' is there")
+
+
+def test_a_configuration_in_another_directory_is_named_where_something_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my fleet").mkdir()
+    monkeypatch.chdir(tmp_path)
+    configuration = Path("my fleet", "fleet.toml")
+    with pytest.raises(DataError) as caught, explain_paths(configuration):
+        raise DataError(f"there is no file {shown_path(Path('a.csv'))}")
+    assert str(caught.value) == (
+        f"there is no file a.csv in {tmp_path}; paths and modules start from the working directory, and my "
+        f"fleet/fleet.toml lies in another: cd '{tmp_path}/my fleet'"
+    )
+    with pytest.raises(DataError, match=r"^there is no file /a.csv$"), explain_paths(configuration):
+        raise DataError(f"there is no file {shown_path(Path('/a.csv'))}")
+    for here in (None, Path("fleet.toml")):
+        with pytest.raises(DataError, match=r"a\.csv in [^;]*$"), explain_paths(here):
+            raise DataError(f"there is no file {shown_path(Path('a.csv'))}")
