@@ -328,6 +328,10 @@ class FamilyExported(Result, frozen=True, kw_only=True):
         classes: Names of the classes, labels or targets by number.
         input_shape: Shape of one sample.
         input_type: Type of the values that the files take.
+        features: Names of the columns of a table; empty for other samples.
+        scale: Factor from stored values to the unit of ``mean`` and ``std``.
+        mean: Mean per channel, or one mean for all channels.
+        std: Standard deviation per channel, or one for all channels.
         metric: Name of the metric of each file's value; empty if there is none.
         samples: Number of held-out samples on which files were measured; 0 for made inputs.
         calibration: Where the samples for the ranges of int8 files are from, in words; empty without such files.
@@ -339,6 +343,10 @@ class FamilyExported(Result, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()
     input_shape: tuple[int, ...] = ()
     input_type: str = "float32"
+    features: tuple[str, ...] = ()
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     metric: str = ""
     samples: int = 0
     calibration: str = ""

@@ -80,7 +80,16 @@ def exporting(
 ) -> list[ExportFamily]:
     class Answering(Worker):
         exported = FamilyExported(
-            files=files, refused=refused, input_shape=(1, 2, 2), metric="accuracy", samples=10, opset=opset
+            files=files,
+            refused=refused,
+            input_shape=(1, 2, 2),
+            features=("heat",),
+            scale=0.5,
+            mean=(2.0,),
+            std=(3.0,),
+            metric="accuracy",
+            samples=10,
+            opset=opset,
         )
         asked: ClassVar[list[ExportFamily]] = []
 
@@ -148,6 +157,7 @@ def test_a_file_that_is_worth_clearly_less_is_said_in_the_exit_code_and_on_the_c
     assert "warning: net-depth-1-int8.onnx: int8 costs depth 1 10.0 points" in capsys.readouterr().err
     card = decode_card((tmp_path / "onnx" / "card.json").read_bytes())
     assert [file.warning for file in card.files] == ["", worse.warning]
+    assert (card.features, card.scale, card.mean, card.std) == (("heat",), 0.5, (2.0,), (3.0,))
     assert "try --precision fp16" in (tmp_path / "onnx" / "card.md").read_text()
 
 
