@@ -106,7 +106,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
         input_type: Type of the values that the graphs take: ``uint8`` for pictures as they are, normalised in the
             graph; ``float32`` for samples that are normalised before.
         features: Names of the columns of a table, which are the channels of a sample; empty for other samples.
-        scale: Factor from stored values to the unit of ``mean`` and ``std``: a sample is ``(value * scale - mean) / std``.
+        scale: Factor from stored values to the unit of ``mean`` and ``std``; a model's input is
+            ``(value * scale - mean) / std``.
         mean: Mean per channel, or one mean for all channels.
         std: Standard deviation per channel, or one for all channels.
         license: Licence of the weights, as an SPDX expression or in words; empty if it was not told.

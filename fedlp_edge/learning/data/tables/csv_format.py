@@ -436,12 +436,25 @@ def _delimiter(text: str) -> str:
         alike = sum(len(row) == width for row in rows) / len(rows)
         if (score := (round(alike, 1), width)) > best_score:
             best, best_score = delimiter, score
-    return BLANKS if not best_score[1] and _are_separated_by_blanks(lines) else best
+    if best_score[1] and not _leaves_blanks_between_numbers(lines, best):
+        return best
+    return BLANKS if _are_separated_by_blanks(lines) else best
+
+
+def _leaves_blanks_between_numbers(lines: Sequence[str], delimiter: str) -> bool:
+    """Tells whether a delimiter leaves several numbers in one field of most lines, as a decimal comma or a tab does."""
+
+    def holds_numbers(field: str) -> bool:
+        parts = field.split()
+        return len(parts) > 1 and all(map(is_number, parts)) and not _GROUPED_NUMBER.fullmatch(field.strip())
+
+    rows = list(csv.reader(lines, delimiter=delimiter))
+    return sum(any(map(holds_numbers, row)) for row in rows) >= _MIN_ALIKE * len(rows) > 0
 
 
 def _are_separated_by_blanks(lines: Sequence[str]) -> bool:
     """Tells whether blanks cut lines into equally many fields, of which some are numbers, and no words of a text."""
-    rows = [line.split() for line in lines]
+    rows = list(_reader(lines, BLANKS))
     width = len(rows[0]) if rows else 0
     alike = sum(len(row) == width for row in rows)
     numeric = sum(any(map(is_number, row)) for row in rows[1:])

@@ -55,6 +55,7 @@ _WORD = re.compile(r"[^\W\d_]{1,16}")
 _AROUND_NAMES = " \t\ufeff"  # a byte order mark stands where files were joined
 _BEYOND = "\0beyond"  # name of the column beyond those that the header names
 _MAX_SHOWN = 8
+_LISTS = 20  # rows by which a column of lists is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class TableFile:
         times: Names of the columns of a Parquet file that hold points in time or durations and have no role.
         nested: Names of the columns of lists or records that have no role.
         unnamed: Numbers, from 1, of the columns of a CSV file that hold values and have no name.
+        lists: Names of those of them whose fields hold several numbers each.
         units: A field of each column of text that holds numbers with a unit, by column.
         gap_words: Words that were taken for a missing class, so far.
         encoding: Encoding that was guessed, since the file is no UTF-8; empty if it is certain.
@@ -149,6 +151,7 @@ class TableFile:
         self.times = tuple(column for column in left if column in times)
         self.text = tuple(column for column in left if column not in {*numeric, *nested, *times})
         self.nested = tuple(column for column in left if column in nested)
+        self.lists = () if self._form is None else _columns_of_lists(self._form, self.text)
         self.unnamed = () if self._form is None else _unnamed_columns(self._form)
         self.units = {} if self._form is None else _units(self._form, self.text, options.missing_words)
         decimal = "." if self._form is None else self._form.decimal
@@ -408,6 +411,18 @@ def _numeric_columns(form: CsvFormat, words: Sequence[str]) -> set[str]:
         if 2 * sum(map(is_number, fields)) >= len(fields):
             found.add(name)
     return found
+
+
+def _columns_of_lists(form: CsvFormat, columns: Sequence[str]) -> tuple[str, ...]:
+    """Returns those of some columns whose first fields are lists of numbers, such as ``70 80 82`` or ``[1, 2]``."""
+    found = []
+    for name in columns:
+        number = form.columns.index(name)
+        fields = [row[number] for row in form.rows if number < len(row) and row[number]]
+        lists = [re.split(r"[\s,;]+", field.strip("[]() ")) for field in fields[:_LISTS]]
+        if lists and all(len(parts) > 1 and all(map(is_number, parts)) for parts in lists):
+            found.append(name)
+    return tuple(found)
 
 
 def _unnamed_columns(form: CsvFormat) -> tuple[int, ...]:

@@ -220,6 +220,11 @@ def _no_numbers(file: TableFile) -> str:
             f"{file.path}: no column of numbers is left for the model, but {file.nested[0]!r} holds pictures, lists or "
             f"records: pictures and lists of one length are read by huggingface:{file.path}"
         )
+    if file.lists:
+        return (
+            f"{file.path}: no column of numbers is left for the model, but {file.lists[0]!r} holds several in each "
+            "field: a function of yours can take them apart, module:callable (docs/data.md has an example)"
+        )
     return f"{file.path}: no column of numbers is left for the model: name them with features="
 
 

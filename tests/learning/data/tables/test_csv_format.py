@@ -87,7 +87,10 @@ def test_without_a_line_of_names_columns_go_by_numbers(tmp_path: Path) -> None:
     ("content", "delimiter"),
     [
         (b" 1.5e+00  -2.0e-01 3 \n 2.5e+00 -1.0e-01\t4\n", " "),
-        (b"1 2,5\n3 4,5\n", ","),
+        (b"1,5 2,5 3\n3,5 4,5 5\n", " "),
+        (b'18.0   8   307.0\t"chevrolet malibu"\n15.0   8   350.0\t"buick skylark 320"\n', " "),
+        (b"1 234\t5 678\n2 345\t6 789\n", "\t"),
+        (b"1, 2, so so\n3, 4, so\n", ","),
         (b"so far\nso good\n", ","),
         (b"1\n2\n", ","),
     ],

@@ -35,6 +35,13 @@ def series(tmp_path: Path, length: int, people: str = "p") -> Path:
     return table(tmp_path, "who,x,y\n" + "\n".join(lines))
 
 
+@pytest.mark.parametrize("field", ["70 80 82", '"[1.5, -2.0]"'])
+def test_several_numbers_in_a_field_are_for_a_function(tmp_path: Path, field: str) -> None:
+    path = table(tmp_path, f"emotion,pixels,usage\n0,{field},Training\n1,{field},Training\n")
+    with pytest.raises(DataError, match="but 'pixels' holds several in each field: a function of yours"):
+        load(f"csv:{path}#target=emotion")
+
+
 def test_a_row_is_a_sample_and_all_columns_of_numbers_are_features(tmp_path: Path) -> None:
     path = table(tmp_path, "a,b,kind\n1,2,ok\n3,4,worn\n")
     data = load(f"csv:{path}#target=kind")
