@@ -217,9 +217,12 @@ class RoundController:
                 self._repeat_task(device)
             case round_events.CloseRound():
                 self._close(effect)
-            case round_events.TooFewDevices(present, wanted, unable):
-                waiting = events.WaitingForDevices(time=time.time(), present=present, wanted=wanted, unable=unable)
-                self._context.emit(waiting)
+            case round_events.TooFewDevices(present, wanted, unable, preparing):
+                self._context.emit(
+                    events.WaitingForDevices(
+                        time=time.time(), present=present, wanted=wanted, unable=unable, preparing=preparing
+                    )
+                )
             case round_events.FitnessChanged(device, fitness):
                 self._fitness_reports.changed(device, fitness, finished=self.all_committed)
             case round_events.NoDeviceFit(reasons, seconds):

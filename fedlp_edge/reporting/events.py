@@ -177,19 +177,31 @@ class WaitingForDevices(Event, frozen=True, kw_only=True):
         present: Number of devices that are ready.
         wanted: Number of devices that are needed.
         unable: Number of devices that are online and cannot take part; those that are needed come on top.
+        preparing: Number of devices that are online and not ready yet: the fleet agrees on its data, or they build
+            their model.
     """
 
     present: int
     wanted: int
     unable: int = 0
+    preparing: int = 0
 
     @property
     def words(self) -> str:
         """The event in words."""
+        here = self.present + self.preparing
+        ready = f", and {self.preparing} of them {_be(self.preparing)} getting ready" if self.preparing else ""
         if not self.unable:
-            return f"waiting for devices: {self.present} of {self.wanted} are there"
-        more, verb = self.wanted - self.present, "is" if self.unable == 1 else "are"
-        return f"waiting for {more} more; {self.unable} that {verb} there cannot take part now"
+            return f"waiting for devices: {here} of {max(here, self.wanted)} are there{ready}"
+        more = max(0, self.wanted - here)
+        unable = f"{self.unable} that {_be(self.unable)} there cannot take part now"
+        if more or not ready:
+            return f"waiting for {more} more; {unable}"
+        return f"waiting for {self.preparing} to get ready; {unable}"
+
+
+def _be(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 class BrokerDisconnected(Event, frozen=True, kw_only=True):

@@ -60,6 +60,18 @@ from fedlp_edge.reporting.text_view import line_for, listed
         ),
         (WaitingForDevices(time=1, present=1, wanted=2), "waiting for devices: 1 of 2 are there"),
         (
+            WaitingForDevices(time=1, present=0, wanted=8, preparing=5),
+            "waiting for devices: 5 of 8 are there, and 5 of them are getting ready",
+        ),
+        (
+            WaitingForDevices(time=1, present=2, wanted=2, preparing=1),
+            "waiting for devices: 3 of 3 are there, and 1 of them is getting ready",
+        ),
+        (
+            WaitingForDevices(time=1, present=0, wanted=1, unable=1, preparing=1),
+            "waiting for 1 to get ready; 1 that is there cannot take part now",
+        ),
+        (
             WaitingForDevices(time=1, present=0, wanted=1, unable=1),
             "waiting for 1 more; 1 that is there cannot take part now",
         ),

@@ -281,11 +281,14 @@ class TooFewDevices:
         present: Number of devices that are ready.
         wanted: Number of devices that are needed.
         unable: Number of devices that are online and cannot take part; those that are needed come on top.
+        preparing: Number of devices that are online and not ready yet: the fleet agrees on its data, or they build
+            their model.
     """
 
     present: int
     wanted: int
     unable: int = 0
+    preparing: int = 0
 
 
 @dataclass(frozen=True)

@@ -153,12 +153,13 @@ class ReadyDevices:
         if self._now >= self._rejoin_until:
             self._expected = frozenset()
         have = len(self.candidates(round))
-        idle = sum(self.fitness_tracker[device].failures > 0 for device in self._present - self.candidates(round))
+        others = self._present - self.candidates(round)
+        idle = sum(self.fitness_tracker[device].failures > 0 for device in others)
         wanted = max(1, self._settings.min_devices - idle, len(self._missing()) + have)
         if have >= wanted:
             self._expected, self._reported, self._give_up_at = frozenset(), None, None
             return True
-        too_few = TooFewDevices(have, wanted, idle)
+        too_few = TooFewDevices(have, wanted, idle, len(others) - idle)
         if self._reported != too_few:
             self._reported = too_few
             effects.append(too_few)

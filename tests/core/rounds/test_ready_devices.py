@@ -5,6 +5,7 @@ from fedlp_edge.core.rounds.events import (
     DeviceChanged,
     DeviceGone,
     DeviceReady,
+    DeviceReported,
     DeviceUnable,
     Effect,
     FitnessChanged,
@@ -38,6 +39,17 @@ def test_says_once_how_many_devices_are_missing() -> None:
 
     found.take(DeviceReady(member("b")), 1, 1.0, effects)
     assert found.enough(1, effects)
+
+
+def test_tells_devices_that_are_there_and_get_ready_from_those_that_are_missing() -> None:
+    found = devices(settings=RoundSettings(min_devices=3))
+    effects: list[Effect] = []
+    for device in "ab":
+        found.take(DeviceReported(device), 1, 0.0, effects)
+    assert not found.enough(1, effects)
+    found.take(DeviceReady(member("a")), 1, 1.0, effects)
+    assert not found.enough(1, effects)
+    assert effects == [TooFewDevices(0, 3, preparing=2), TooFewDevices(1, 3, preparing=1)]
 
 
 def test_waits_after_a_restart_for_those_who_were_there_but_not_for_ever() -> None:
