@@ -482,4 +482,7 @@ def unusable(state: Path, error: OSError) -> str:
     """Returns one line for a state directory that can no longer be used."""
     if not state.is_dir():
         return f"{state} was removed while the agent was at work; start it again, and it fetches what it needs"
-    return f"{state}: {error.strerror or error}; {remedy(error) or 'make room there'}; --state names another place"
+    elsewhere = isinstance(error.filename, str) and state.absolute() not in Path(error.filename).absolute().parents
+    place = error.filename if elsewhere else state
+    text = f"{place}: {error.strerror or error}; {remedy(error) or 'make room there'}"
+    return text if elsewhere else f"{text}; --state names another place"

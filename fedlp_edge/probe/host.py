@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -25,6 +25,8 @@ from fedlp_edge.probe.throttling import is_throttled
 from fedlp_edge.system.cores import usable_cores
 from fedlp_edge.system.memory import system_memory
 from fedlp_edge.worker.jobs import DeviceMeasurement
+
+T = TypeVar("T")
 
 BOARD_SYSTEM_MEMORY = 200_000_000
 """Bytes assumed for the operating system of an emulated board; a Raspberry Pi OS Lite without a desktop idles between
@@ -91,27 +93,21 @@ def probe_host(root: Path = Path("/")) -> Host:
         temperature_celsius=hottest(_sensor("sensors_temperatures")),
         swap_free=_swap_free(),
         throttled=is_throttled(root),
-        own_memory=psutil.Process().memory_info().rss,
+        own_memory=_told(lambda: int(psutil.Process().memory_info().rss), 0),
     )
     return within(host, read_limits(root), _load_average())
 
 
 def _load_average() -> float:
     """Returns the load average of the last minute; 0 where the system does not tell it."""
-    try:
-        return os.getloadavg()[0]
-    except OSError:
-        return 0.0
+    return _told(lambda: os.getloadavg()[0], 0.0)
 
 
 def _swap_free() -> int:
     """Returns the free bytes of swap space, without what psutil warns of where /proc/vmstat is hidden (containers)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            return int(psutil.swap_memory().free)
-        except OSError:  # where /proc tells nothing of the machine
-            return 0
+        return _told(lambda: int(psutil.swap_memory().free), 0)
 
 
 def within(host: Host, limits: CgroupLimits, load_average: float) -> Host:
@@ -207,6 +203,18 @@ def device_facts(
     )
 
 
+def _told(read: Callable[[], T], otherwise: T) -> T:
+    """Returns what the system tells of itself, or another value where it does not.
+
+    ``/proc`` may be hidden, mounted for another group of processes or played by a sandbox, drivers of sensors fail to
+    read them (``EIO``), and psutil has errors of its own. None of that keeps a device from training.
+    """
+    try:
+        return read()
+    except (OSError, RuntimeError, ValueError, LookupError, psutil.Error):
+        return otherwise
+
+
 def _least(first: int, *others: int | None) -> int:
     return min([first, *(other for other in others if other is not None)])
 
@@ -214,12 +222,7 @@ def _least(first: int, *others: int | None) -> int:
 def _sensor(name: str) -> Any:
     """Returns the reading of a psutil sensor; None where the platform, the kernel or the machine has no such sensor."""
     read: Callable[[], Any] | None = getattr(psutil, name, None)
-    if read is None:
-        return None
-    try:
-        return read()
-    except (OSError, RuntimeError, ValueError, NotImplementedError):
-        return None
+    return None if read is None else _told(read, None)
 
 
 def hottest(sensors: dict[str, list[Any]] | None) -> float | None:

@@ -15,11 +15,14 @@ _MODULE = "device_agent"
 def other_agents() -> int:
     """Returns the number of other device agents on this machine whose processes this user may see."""
     own = os.getpid()
-    return count_agents(
-        process.info["cmdline"] or ()
-        for process in psutil.process_iter(["cmdline"])
-        if process.pid != own  # the command line of a process that ends meanwhile is None
-    )
+    try:
+        return count_agents(
+            process.info["cmdline"] or ()
+            for process in psutil.process_iter(["cmdline"])
+            if process.pid != own  # the command line of a process that ends meanwhile is None
+        )
+    except (OSError, ValueError, LookupError, psutil.Error):  # where /proc shows them only in part
+        return 0
 
 
 def count_agents(commands: Iterable[Sequence[str]]) -> int:

@@ -34,7 +34,7 @@ _THE_MACHINES_OWN = {
     errno.EROFS: "choose a place that can be written to",
     errno.EACCES: "give this user access, or choose another place",
     errno.EPERM: "give this user access, or choose another place",
-    errno.EIO: "the disk may be failing",
+    errno.EIO: "the disk or device that holds it may be failing (dmesg tells)",
     errno.ESTALE: "mount the share or disk that holds it again",
     errno.ENOTCONN: "mount the share or disk that holds it again",
     errno.EMFILE: "allow this process more open files (ulimit -n, LimitNOFILE= in a service)",

@@ -18,7 +18,7 @@ def system_memory() -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # where a container tells a part of it alone
             memory = psutil.virtual_memory()
-    except OSError:
+    except (OSError, ValueError, LookupError, psutil.Error):
         page = os.sysconf("SC_PAGE_SIZE")
         return os.sysconf("SC_PHYS_PAGES") * page, os.sysconf("SC_AVPHYS_PAGES") * page
     return int(memory.total), int(memory.available)

@@ -239,6 +239,16 @@ def test_state_directory_that_fails_is_one_line_with_its_remedy(
     assert words in unusable(state, OSError(number, os.strerror(number)))
 
 
+def test_error_of_another_file_than_those_of_the_state_is_told_as_that(tmp_path: Path) -> None:
+    error = OSError(errno.EIO, os.strerror(errno.EIO), "/sys/class/hwmon/hwmon0/temp1_input")
+    assert unusable(tmp_path, error) == (
+        "/sys/class/hwmon/hwmon0/temp1_input: Input/output error; the disk or device that holds it may be failing "
+        "(dmesg tells)"
+    )
+    own = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "cache" / "x"))
+    assert unusable(tmp_path, own).startswith(f"{tmp_path}: No space left on device")
+
+
 def test_device_whose_disk_fails_says_goodbye_so_that_nobody_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

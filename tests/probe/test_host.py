@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
+import psutil
 import pytest
 
 from fedlp_edge.core.device_data import DataFacts
@@ -183,3 +185,19 @@ def test_hidden_figures_of_swap_are_no_warning(monkeypatch: pytest.MonkeyPatch) 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert probe_host().swap_free == 7
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), psutil.AccessDenied(1), KeyError("MemFree")]
+)
+def test_system_that_does_not_tell_of_itself_keeps_nobody_from_training(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    for name in ("virtual_memory", "swap_memory", "sensors_battery", "sensors_temperatures", "Process"):
+        monkeypatch.setattr(psutil, name, fail, raising=False)
+    host = probe_host()
+    assert (host.own_memory, host.swap_free, host.temperature_celsius, host.on_battery) == (0, 0, None, None)
+    assert host.memory_total > 0

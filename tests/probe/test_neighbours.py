@@ -1,6 +1,11 @@
 from __future__ import annotations
 
-from fedlp_edge.probe.neighbours import count_agents
+import errno
+
+import psutil
+import pytest
+
+from fedlp_edge.probe.neighbours import count_agents, other_agents
 
 
 def test_counts_agents_by_their_commands():
@@ -14,3 +19,11 @@ def test_counts_agents_by_their_commands():
         [],
     ]
     assert count_agents(commands) == 3
+
+
+def test_processes_that_cannot_be_seen_are_no_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(psutil, "process_iter", fail)
+    assert other_agents() == 0
