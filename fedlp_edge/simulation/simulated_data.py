@@ -113,7 +113,8 @@ def read_simulation_data(
         arrays["test/y"] = test.y
         if not len(test.y):
             raise DataError(f"{evaluate} has no samples in its test split")
-        _say(evaluate, test.remarks)
+        if (evaluate, test.remarks) != (train, samples.remarks):
+            _say(evaluate, test.remarks)
     _say(train, samples.remarks)
     mean, std, features = samples.mean, samples.std, None
     if samples.features:  # as a fleet agrees on them from what its devices report

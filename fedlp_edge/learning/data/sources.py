@@ -185,7 +185,7 @@ def _own(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing
         wanted = _of_groups(own.groups, spec.table.only, origin)
         part = np.flatnonzero(wanted) if part is None else part[wanted[part]]
     blind = spec.source == "callable" and part is not None and not own_split
-    remarks = f"{origin} knows no splits: {spec.held_out:.0%} of its samples are held out" if blind else ""
+    remarks = f"the function knows no splits: {spec.held_out:.0%} of its samples are held out" if blind else ""
     groups, group_names = numbered_groups(own.groups) if own.groups else (None, ())
     labels, y = coarse, found.y
     if part is not None:

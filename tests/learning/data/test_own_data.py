@@ -165,7 +165,7 @@ def test_a_function_that_knows_no_splits_has_samples_held_out(
     train, test = (load_data("own_data_for_test:load", split) for split in ("train", "test"))
     assert (len(train), len(test)) == (16, 4)
     assert not set(train.stored()[:, 0].tolist()) & set(test.stored()[:, 0].tolist())
-    assert train.remarks == "data own_data_for_test:load knows no splits: 20% of its samples are held out"
+    assert train.remarks == "the function knows no splits: 20% of its samples are held out"
     assert len(load_data(parse_spec("own_data_for_test:load").whole())) == 20
 
 

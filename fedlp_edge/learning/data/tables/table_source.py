@@ -361,7 +361,8 @@ def _planned(
     if options.window:
         skipped.windows = int((~whole).sum())
     if not whole.any():
-        raise DataError(f"{source}: no sample is left; {skipped}")
+        hint = "; no row has a value of every feature: name some of them with features=" if table.gaps.all() else ""
+        raise DataError(f"{source}: no sample is left{hint}; {skipped}")
     if table.time is not None and needs > 1:
         skipped.pauses = _pauses(table.time[order], series[order], start[whole], needs)
     timed = bool(options.window or options.time or options.horizon)

@@ -77,3 +77,10 @@ def test_groups_times_and_windows_are_those_of_other_tables(tmp_path: Path) -> N
 def test_what_is_no_table_is_named(tmp_path: Path, content: str | bytes, words: str) -> None:
     with pytest.raises(DataError, match=words):
         load(written(tmp_path, content), "target=a" if content == '{"a": "x"}\n' else "")
+
+
+def test_records_of_different_kinds_are_told_to_name_the_features_of_one(tmp_path: Path) -> None:
+    path = written(tmp_path, '{"name": "cpu", "f": {"idle": 1}}\n{"name": "mem", "f": {"used": 2}}\n')
+    with pytest.raises(DataError, match="no row has a value of every feature: name some of them with features="):
+        load(path, "")
+    assert load(path, "features=f.idle").stored().tolist() == [[1]]
