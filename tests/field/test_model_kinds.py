@@ -47,6 +47,7 @@ def on_a_gpu():
     raise AssertionError("Torch not compiled with CUDA enabled")
 def with_optimizer(): return sigmoid(), torch.optim.SGD(sigmoid().parameters(), 0.1)
 one = sigmoid()
+weights = one.state_dict()
 
 class Sized(nn.Module):
     def __init__(self, hidden, *, classes): ...
@@ -107,6 +108,10 @@ def test_a_sigmoid_elsewhere_or_of_another_task_is_the_users_own() -> None:
     ("name", "reason"),
     [
         ("one", "is of type Ends, not a function that makes a model: def make(): return Ends(...)"),
+        (
+            "weights",
+            "is the state of a model (OrderedDict): name a function that makes the model, and a file of the state",
+        ),
         ("on_a_gpu", "leave out .cuda() and device=: each machine puts the model where it trains"),
         ("with_optimizer", "a block must be an nn.Module, not a SGD"),
         ("on_a_gpu_later", "leave out .cuda() and device=: each machine puts the model where it trains"),

@@ -16,7 +16,7 @@ import operator
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
@@ -450,7 +450,7 @@ def _no_mapping(model: nn.Module, use: str) -> PartitionError:
 
 
 def _logits(value: Any, model: nn.Module, *, auxiliary: bool) -> Tensor:
-    """Returns the logits from a model's output: a tensor, or ``logits`` of an object, or the only one of a tuple.
+    """Returns the logits from a model's output: a tensor, or ``logits`` of an object, or the only part of it.
 
     With ``auxiliary``, they are the first of several.
     """
@@ -461,8 +461,14 @@ def _logits(value: Any, model: nn.Module, *, auxiliary: bool) -> Tensor:
         result = result[0]
     if isinstance(result, Tensor):
         return result
-    parts = [field.name for field in fields(result)] if is_dataclass(result) else getattr(result, "_fields", ())
+    parts: Sequence[Any] = (
+        [field.name for field in fields(result)] if is_dataclass(result) else getattr(result, "_fields", ())
+    )
     parts = list(result) if isinstance(result, Mapping) else parts
+    if len(parts) == 1:
+        only = result[parts[0]] if isinstance(result, Mapping) else getattr(result, parts[0])
+        if isinstance(only, Tensor):
+            return only
     of = f" ({', '.join(map(str, parts))})" if parts else ""
     raise PartitionError(
         f"{type(model).__name__} returns a {type(result).__name__}{of} and not one tensor of logits [batch, classes]; "

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -270,6 +270,11 @@ def _users_own(
     function = load_object(name, ModelError)
     if not callable(function) or isinstance(function, nn.Module):
         kind = type(function).__name__
+        if isinstance(function, Mapping):
+            raise ModelError(
+                f"{source} is the state of a model ({kind}): name a function that makes the model, and a file of the "
+                "state with weights ="
+            )
         raise ModelError(
             f"{source} is of type {kind}, not a function that makes a model: def make(): return {kind}(...)"
         )

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -331,6 +332,23 @@ class Pair(UsersNet):
         return super().forward(x), x
 
 
+class Mapped(UsersNet):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        return {"out": super().forward(x)}
+
+
+@dataclass
+class Answer:
+    """What a model of a user's returns."""
+
+    prediction: torch.Tensor
+
+
+class Named(UsersNet):
+    def forward(self, x: torch.Tensor) -> Answer:  # type: ignore[override]
+        return Answer(super().forward(x))
+
+
 class NoLogits(UsersNet):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.blocks[1](self.blocks[0](self.stem(x)))
@@ -478,3 +496,12 @@ def test_long_sequence_has_as_many_layers_as_small_machines_measure_and_a_list_a
     assert len(partition(nn.Sequential(*blocks), example).depths) == 32
     assert len(partition(blocks, example).depths) == 40
     assert len(partition(nn.Sequential(*blocks), example, depths=40).depths) == 40
+
+
+@pytest.mark.parametrize("kind", [Mapped, Named])
+def test_an_output_of_nothing_but_the_logits_may_call_them_as_it_likes(
+    kind: type[UsersNet], images: torch.Tensor
+) -> None:
+    torch.manual_seed(0)
+    model = kind().eval()
+    assert torch.equal(partition(model, INPUT).eval()(images), UsersNet.forward(model, images))
