@@ -49,7 +49,10 @@ PART_ROWS = 1 << 16
 """Rows that are read together."""
 
 FILE = "file"
-"""Name of a group that is the name of the file, unless a column is called so."""
+"""Name of a group or a class that is the name of the file, unless a column is called so."""
+
+FOLDER = "folder"
+"""Name of a group or a class that is the name of the folder below that of the table, unless a column is called so."""
 
 _WORD = re.compile(r"[^\W\d_]{1,16}")
 _AROUND_NAMES = " \t\ufeff"  # a byte order mark stands where files were joined
@@ -83,7 +86,8 @@ class TableFile:
         source: ``csv``, ``json`` or ``parquet``.
         options: Roles of the columns.
         kind: Kind of the targets; None if it is not known yet.
-        name: Name of the file's group; without suffix that of the file if empty.
+        name: Name of the file as a group or class; without suffix that of the file if empty.
+        folder: Name of its folder as a group or class; empty if it lies in none below that of the table.
 
     Attributes:
         columns: Names of all columns.
@@ -108,14 +112,22 @@ class TableFile:
         DataError: The file cannot be read, or lacks a column.
     """
 
-    def __init__(self, path: Path, source: str, options: TableOptions, kind: TargetKind | None, name: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        source: str,
+        options: TableOptions,
+        kind: TargetKind | None,
+        name: str = "",
+        folder: str = "",
+    ) -> None:
         self.path = path
         self.gap_words: set[str] = set()
         self.marks: dict[str, float] = {}
         self.far: dict[str, float] = {}
         self.headers = 0
         self._headers_of_part = 0
-        self._name = name or path.stem
+        self._named = {FILE: name or path.stem, FOLDER: folder}
         self._options = options
         self._numeric_target = kind in ("values", "labels") or len(options.target) > 1
         self._form: CsvFormat | None = None
@@ -134,12 +146,14 @@ class TableFile:
         self._known = frozenset(self.columns)
         guessed = self._form is not None and self._form.encoding == "cp1252" and not options.encoding
         self.encoding = "cp1252" if guessed else ""
+        self._named = {name: value for name, value in self._named.items() if name not in self._known}
         self._group = options.group if options.group in self._known else ""
         self._partition = partition_of(path, options.group) if options.group and not self._group else ""
         roles = {*options.target, self._group, *options.time}
         for column in (*options.target, *options.features, *options.time):
-            self._check_there(column)
-        if options.group and not self._group and not self._partition and options.group != FILE:
+            if column not in options.target or column not in self._named:
+                self._check_there(column)
+        if options.group and not self._group and not self._partition and options.group not in self._named:
             self._check_there(options.group)
         for column in (*options.target, *options.features, self._group, *options.time):
             if column in nested:
@@ -172,7 +186,8 @@ class TableFile:
         """
         for name in features:
             self._check_there(name)
-        wanted = [*features, *self._options.target, *filter(None, (self._group, *self._options.time))]
+        targets = [name for name in self._options.target if name not in self._named]
+        wanted = [*features, *targets, *filter(None, (self._group, *self._options.time))]
         first = 0
         for frame in self._frames(list(dict.fromkeys(wanted))):
             n = len(frame)
@@ -182,7 +197,7 @@ class TableFile:
                     made[:, number] = self._numbers(frame[name], name, first)
             yield TablePart(
                 features=made,
-                target=[self._target(frame[name], name, first) for name in self._options.target],
+                target=[self._target(self._column(frame, name), name, first) for name in self._options.target],
                 group=self._groups(frame, n),
                 time=self._time.read(frame, first) if self._options.time else None,
             )
@@ -376,11 +391,19 @@ class TableFile:
         texts[np.flatnonzero(there)[np.isnan(numbers)]] = ""
         return texts
 
+    def _column(self, frame: Any, name: str) -> Any:
+        """Returns a column of the file, or one that holds the name of the file or its folder in each row."""
+        if name not in self._named:
+            return frame[name]
+        import pandas  # noqa: PLC0415 - an extra
+
+        return pandas.Series([self._named[name]] * len(frame), dtype="object")
+
     def _groups(self, frame: Any, count: int) -> npt.NDArray[Any] | None:
         if not self._options.group:
             return None
         if not self._group:
-            return np.full(count, self._partition or self._name)
+            return np.full(count, self._partition or self._named[self._options.group])
         column = frame[self._group]
         names = np.char.strip(np.asarray(column.astype("object").where(column.notna(), ""), dtype=str))
         if self._form is not None:

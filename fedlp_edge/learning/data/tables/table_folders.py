@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +60,12 @@ def file_names(files: Sequence[Path], root: Path) -> list[str]:
     if len(set(short)) == len(short):
         return short
     return [_without_suffix(file.relative_to(root).as_posix()) for file in files]
+
+
+def folder_name(file: Path, root: Path) -> str:
+    """Returns the name of the folder below the root that a file lies in, at whatever depth; empty if in none."""
+    folders = file.relative_to(root).parts[:-1] if file != root else ()
+    return unicodedata.normalize("NFC", folders[0]) if folders else ""
 
 
 def copies_in(files: Sequence[Path]) -> list[Path]:

@@ -19,8 +19,8 @@ from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
 from fedlp_edge.learning.data.spec import DataSpec, TableOptions
 from fedlp_edge.learning.data.tables.row_counters import RowCounters
-from fedlp_edge.learning.data.tables.table_files import TableFile
-from fedlp_edge.learning.data.tables.table_folders import copies_in, file_names, table_files
+from fedlp_edge.learning.data.tables.table_files import FOLDER, TableFile
+from fedlp_edge.learning.data.tables.table_folders import copies_in, file_names, folder_name, table_files
 from fedlp_edge.learning.data.tables.table_report import TableReport
 from fedlp_edge.learning.data.tables.windows import WindowPlan, WindowReader
 from fedlp_edge.learning.data.tables.zero_bytes import is_blank
@@ -189,7 +189,7 @@ def _opened(spec: DataSpec, kind: TargetKind | None) -> tuple[int, list[TableFil
     paths = table_files(spec.path, spec.source)
     written = [path for path in paths if not is_blank(path)] or paths
     files = [
-        TableFile(path, spec.source, spec.table, kind, name)
+        TableFile(path, spec.source, spec.table, kind, name, folder_name(path, spec.path))
         for path, name in zip(written, file_names(written, spec.path), strict=True)
     ]
     filled = [file for file in files if file.has_rows]  # a logger begins a day with the names of its columns
@@ -302,6 +302,8 @@ def _targets(
     table.skipped.untargeted = int((~has).sum())
     raw = table.target[0][has] if len(table.target) == 1 else np.stack([v[has] for v in table.target], axis=1)
     if not len(raw):
+        if options.target == (FOLDER,):
+            raise DataError(f"{source}: no file lies in a folder that names its class: name the directory above them")
         raise DataError(f"{source}: no row has a target in column {options.target[0]!r}")
     if raw.dtype.kind == "U" and (numbers := _measurements(raw)) is not None:
         raw = numbers

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.tables.table_folders import copies_in, file_names, partition_of, table_files
+from fedlp_edge.learning.data.tables.table_folders import copies_in, file_names, folder_name, partition_of, table_files
 
 
 def test_tables_of_a_directory_come_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -64,3 +64,9 @@ def test_groups_are_named_by_files_and_by_folders_of_hive(tmp_path: Path) -> Non
     assert file_names([one, two], tmp_path) == ["a/x", "b/x"]
     assert partition_of(tmp_path / "machine=7" / "x.csv", "machine") == "7"
     assert partition_of(tmp_path / "x.csv", "machine") == ""
+
+
+def test_the_folder_of_a_file_is_the_first_below_the_root() -> None:
+    assert folder_name(Path("all/worn/10g/a.csv"), Path("all")) == "worn"
+    assert folder_name(Path("all/a.csv"), Path("all")) == ""
+    assert folder_name(Path("a.csv"), Path("a.csv")) == ""

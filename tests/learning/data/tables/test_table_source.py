@@ -259,3 +259,21 @@ def test_features_are_brought_to_the_fleets_order_and_scale(tmp_path: Path) -> N
     assert made.batch(slice(0, 2))[0].tolist() == [[-1, -1], [1, 1]]
     with pytest.raises(DataError, match='features that the samples lack: "c"'):
         data.normalised_as(("a", "c"), (0.0, 0.0), (1.0, 1.0))
+
+
+def test_folders_and_files_may_be_classes_and_groups(tmp_path: Path) -> None:
+    for file, value in {"normal/a": 1, "normal/b": 2, "worn/10g/a": 3, "notes": 4}.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        table(tmp_path, f"x\n{value}\n{value}\n", f"{file}.csv")
+    data = load(f"csv:{tmp_path}#target=folder")
+    assert (rows(data), data.classes) == ([[1], [1], [2], [2], [3], [3]], ("normal", "worn"))
+    assert data.remarks == "left out: 2 rows without a target"
+    assert rows(load(f"csv:{tmp_path}#target=file&group=folder&only=worn")) == [[3], [3]]
+    assert load(f"csv:{tmp_path}#target=file").classes == ("normal/a", "normal/b", "notes", "worn/10g/a")
+    with pytest.raises(DataError, match="no file lies in a folder that names its class: name the directory above"):
+        load(f"csv:{tmp_path / 'normal'}#target=folder")
+
+
+def test_a_column_called_folder_is_the_column(tmp_path: Path) -> None:
+    path = table(tmp_path, "x,folder,file\n1,up,a\n2,down,b\n")
+    assert load(f"csv:{path}#target=folder&group=file").classes == ("down", "up")
