@@ -252,7 +252,7 @@ class RunLoop:
         if branch == "device":
             status = _of(leaf, self._read_status(payload))
             if self._message_rates.allows(leaf):
-                self._device_reported(status)
+                self._device_reported(status, kept=retained)
                 if self._membership.knows(leaf):
                     self._echo_traffic.reported(status, known=retained and self._goes_on)
             return
@@ -298,11 +298,11 @@ class RunLoop:
 
     # Devices
 
-    def _device_reported(self, status: Status) -> None:
+    def _device_reported(self, status: Status, *, kept: bool) -> None:
         if status.online and status.protocol != PROTOCOL:
             self._membership.turned_away(status)
         elif status.online and status.facts is not None:
-            self._membership.reported(status)
+            self._membership.reported(status, kept=kept)
             if export := self._final_stage.export:
                 export.noticed(status.device, self._context.clock())
                 if (member := self._membership.without_depth(status.device)) is not None:

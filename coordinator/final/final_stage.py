@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 
@@ -13,6 +14,8 @@ from coordinator.run_parts import RunParts
 from fedlp_edge.core.device_data import agreed_inputs
 from fedlp_edge.reporting import events
 from fedlp_edge.worker.process import WorkerEvent
+
+log = logging.getLogger("fedlp.coordinator")
 
 
 class FinalStage:
@@ -102,7 +105,11 @@ class FinalStage:
         context, choice = self._context, export.choice
         self._parts.summary_file.write(export)
         context.messenger.announce("finished")
-        members = self._parts.membership.all()
+        members = self._parts.membership.heard_of()
+        for member in self._parts.membership.all():
+            if member not in members:
+                why = "the broker has kept its status, and nothing else was heard of it"
+                log.warning("%s is not waited for: %s", member.device, why)
         export.announce_end(members, context.clock())
         if not self._taken_up:
             present, last = {member.device for member in members}, self._parts.commit.history.last

@@ -72,10 +72,19 @@ class Membership:
         self._foreign: dict[str, int] = {}
         self._unanswered = UnansweredAssignments(Topics(context.config.fleet))
         self._served: dict[str, ServingReport] = {}
+        self._unheard: set[str] = set()
 
     def all(self) -> list[Member]:
         """Returns the members that are online."""
         return list(self._registry.members.values())
+
+    def heard_of(self) -> list[Member]:
+        """Returns the members without those that do not answer and that the broker has kept a status of, no more.
+
+        It keeps the status of a device for ever whose end it missed, as one does that was restored from an old backup
+        or was behind a bridge. Whoever is there answers, or says something else, within seconds.
+        """
+        return [member for member in self.all() if not self._is_only_kept(member.device)]
 
     def knows(self, device: str) -> bool:
         """Returns whether a device is online."""
@@ -86,8 +95,13 @@ class Membership:
         member = self._registry.members.get(device)
         return member if member is not None and member.plan.depth == 0 else None
 
-    def reported(self, status: Status) -> None:
-        """Takes the status of a device that is online, and assigns it a depth if that is due."""
+    def reported(self, status: Status, *, kept: bool = False) -> None:
+        """Takes the status of a device that is online, and assigns it a depth if that is due.
+
+        Args:
+            status: Status of the device.
+            kept: Whether the broker has kept it for whoever subscribes.
+        """
         device, facts, basis = status.device, status.facts, f"{status.session} {status.revision}"
         if facts is None:
             return
@@ -101,6 +115,8 @@ class Membership:
         renewed = self._bases.get(device) not in (None, basis)
         self._bases[device] = basis
         before = self._registry.members.get(device)
+        if not kept or before is None:
+            self._unheard = self._unheard | {device} if kept else self._unheard - {device}
         member = self._registry.arrive(device, status.session, facts)
         if before is not None and before.ready and not member.ready:
             self._step(round_events.DeviceGone(device))  # until it holds what it is told to hold now
@@ -131,7 +147,7 @@ class Membership:
 
     def tick(self) -> None:
         """Tells everybody their class numbers once the fleet has agreed on them, and looks for who never answers."""
-        self._unanswered.tick(self._now())
+        self._unanswered.tick(self._now(), self._unheard)
         if self._classes.tick():
             for member in self.all():
                 if self._units(member):  # which shows only now that others have reported
@@ -145,7 +161,7 @@ class Membership:
                 # Of a round that an earlier life of this coordinator opened.
                 self._step(round_events.DeviceGone(status.device, ended=True))
             return False
-        self._unanswered.answered(status.device)
+        self._heard(status.device)
         log.info("%s left", status.device)
         self._context.emit(events.DeviceLeft(time=time.time(), device=status.device))
         self._step(round_events.DeviceGone(status.device, ended=status.ended))
@@ -153,7 +169,7 @@ class Membership:
 
     def ready(self, message: Ready) -> Member | None:
         """Notes that a device holds its submodel; returns None if it holds another one than it was assigned."""
-        self._unanswered.answered(message.device)
+        self._heard(message.device)
         return self._registry.ready(message.device, message.session, message.depth)
 
     def join(self, member: Member) -> None:
@@ -166,7 +182,7 @@ class Membership:
         Returns:
             What that says about its next task; None if that is another one.
         """
-        self._unanswered.answered(failure.device)
+        self._heard(failure.device)
         if failure.kind == "memory" and (member := self._registry.memory_failed(failure.device, failure.reason)):
             self._reassign(member)
             return None
@@ -181,6 +197,13 @@ class Membership:
         """Assigns anew what experience has changed, once the round has taken note of the update that showed it."""
         for member in self._plan_changes.take():
             self._reassign(member)
+
+    def _is_only_kept(self, device: str) -> bool:
+        return device in self._unheard and self._unanswered.awaits(device)
+
+    def _heard(self, device: str) -> None:
+        self._unanswered.answered(device)
+        self._unheard.discard(device)
 
     def _place(self, member: Member, *, anew: bool = False) -> None:
         """Tells a device what to hold, or why it cannot take part, once the fleet knows its classes.

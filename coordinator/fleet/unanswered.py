@@ -8,6 +8,7 @@ connection.
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from dataclasses import dataclass
 
 from coordinator.limits import LIMITS
@@ -54,13 +55,31 @@ class UnansweredAssignments:
         """Notes that a device has said that it is ready, or why it is not, or has gone."""
         self._told.pop(device, None)
 
-    def tick(self, now: float) -> None:
-        """Names each device, once in the life of its agent, that has been silent for long."""
+    def awaits(self, device: str) -> bool:
+        """Returns whether a device has not answered what it was told."""
+        return device in self._told
+
+    def tick(self, now: float, unheard: Container[str] = ()) -> None:
+        """Names each device, once in the life of its agent, that has been silent for long.
+
+        Args:
+            now: Time in seconds of the clock of the service.
+            unheard: Devices that are known from what the broker has kept alone.
+        """
         for device, entry in self._told.items():
             life = (device, entry.session)
             if now - entry.since < LIMITS.unanswered_seconds or life in self._named:
                 continue
             self._named.add(life)
+            if device in unheard:
+                log.warning(
+                    "the broker has kept a status of %s, of which nothing else was heard in %.0f s: it is off, and the "
+                    "broker missed its end; removing the retained message on %s makes that known",
+                    device,
+                    now - entry.since,
+                    self._topics.of("device", device),
+                )
+                continue
             log.warning(
                 "%s was told its depth %.0f s ago and has not answered: it may be building the model still, or the "
                 "broker's access rules keep %s from it, or %s from this coordinator; the log of its agent and fedlp "

@@ -51,6 +51,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 _TELL_AGAIN_SECONDS = 10.0  # from an order until a device that is there and silent about it is told again
 _LONGEST_WAIT_SECONDS = 60.0
+_ANSWER_SECONDS = 6.0  # in which an idle device that hears of a roll-out has said that it is there, on top of gathering
 WORDS: dict[Word, JournaledEvent] = {
     "pause": RolloutPaused(),
     "resume": RolloutResumed(),
@@ -138,6 +139,7 @@ class RolloutLoop:
         self._read_status = Decoder[Status](Status, LIMITS.control_bytes)
         self._members: dict[str, _Member] = {}
         self._away: set[str] = set()
+        self._unheard: set[str] = set()
         self._stopped = False
 
     def run(self, gather_seconds: float) -> None:
@@ -168,6 +170,10 @@ class RolloutLoop:
         If nobody is, it waits longer: agents measure themselves before they report, some of them for half a minute.
         """
         self._take_until(self._clock() + seconds, lambda: False)
+        # The broker keeps the status of a device for ever whose end it missed; who is there says something soon.
+        self._take_until(self._clock() + _ANSWER_SECONDS, lambda: not self._unheard)
+        for device in sorted(self._unheard - self._machine.devices.keys()):
+            self._status_file.leave_out(device, "the broker has kept its status, and nothing else was heard of it")
         if self._machine.devices or self._present or self._stopped:
             return
         whom = f" for {_names(tuple(sorted(self._away)))}, which the broker knows" if self._away else ""
@@ -182,7 +188,7 @@ class RolloutLoop:
     @property
     def _present(self) -> set[str]:
         """Devices that are there and take part."""
-        return {device for device in self._members if self._meant(device)}
+        return {device for device in self._members if device not in self._unheard and self._meant(device)}
 
     def _divide(self, seconds: float) -> None:
         """Divides those that are there into groups.
@@ -271,6 +277,10 @@ class RolloutLoop:
         if branch == "device" and payload:
             status = self._read_status(payload)
             if status.device == leaf:
+                if not retained:
+                    self._unheard.discard(leaf)
+                elif status.online and leaf not in self._members:
+                    self._unheard.add(leaf)
                 self._seen(status)
         elif branch == "up":
             message = self._read_message(payload)
@@ -294,6 +304,7 @@ class RolloutLoop:
             self._status_file.leave_out(device, why)
             return
         if not status.online:
+            self._unheard.discard(device)
             self._members.pop(device, None)
             self._away.add(device)
             self._machine.seen(device, online=False)
@@ -306,6 +317,8 @@ class RolloutLoop:
         if not self._machine.devices or not self._meant(device):
             return
         if device not in self._machine.devices:
+            if device in self._unheard:
+                return
             self._record(DeviceAdded(device))
         again = self._machine.seen(device, online=True)
         if again and self._clock() >= member.told_at + _TELL_AGAIN_SECONDS:

@@ -47,8 +47,9 @@ class RolloutStatusFile:
         self._changed = True
 
     def give(self, device: str, file: str) -> None:
-        """Notes the name of the file that was chosen for a device."""
+        """Notes the name of the file that was chosen for a device, which is left out no more."""
         self._files[device] = file
+        self._changed |= self._left_out.pop(device, None) is not None
 
     def leave_out(self, device: str, why: str) -> None:
         """Notes why a device is in no group."""

@@ -28,6 +28,19 @@ def failure(kind: str, session: str = "s") -> Failure:
     return Failure(run=RUN, device="a", session=session, kind=kind, reason="no memory")  # type: ignore[arg-type]
 
 
+def test_device_that_the_broker_alone_has_kept_is_not_heard_of_before_it_answers(tmp_path: Path) -> None:
+    members = run_of(tmp_path).parts.membership
+    members.reported(status("kept"), kept=True)
+    members.reported(status("back"), kept=True)
+    members.reported(status("unfit", memory=1000), kept=True)
+    members.reported(status("here"))
+    assert members.ready(Ready(run=RUN, device="back", session="s", depth=2)) is not None
+    assert [member.device for member in members.all()] == ["kept", "back", "unfit", "here"]
+    assert [member.device for member in members.heard_of()] == ["back", "unfit", "here"]
+    members.reported(status("kept"))
+    assert len(members.heard_of()) == 4
+
+
 def test_device_is_told_the_deepest_submodel_that_it_can_bear(tmp_path: Path) -> None:
     run = run_of(tmp_path)
     run.parts.membership.reported(status("a"))

@@ -33,6 +33,18 @@ def test_names_a_silent_device_once_with_the_topics_that_may_be_forbidden(caplog
     assert "fedlp/fleet/up/a" in caplog.text
 
 
+def test_device_of_which_the_broker_has_kept_a_status_and_no_more_is_told_as_that(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    unanswered = UnansweredAssignments(Topics("fleet"))
+    unanswered.told("session", assignment("a"), 0.0)
+    unanswered.tick(SECONDS, {"a"})
+    assert caplog.records[0].getMessage() == (
+        "the broker has kept a status of a, of which nothing else was heard in 120 s: it is off, and the broker missed "
+        "its end; removing the retained message on fedlp/fleet/device/a makes that known"
+    )
+
+
 def test_does_not_name_a_device_that_has_answered_or_gone(caplog: pytest.LogCaptureFixture) -> None:
     unanswered = UnansweredAssignments(Topics("fleet"))
     unanswered.told("session", assignment("a"), 0.0)

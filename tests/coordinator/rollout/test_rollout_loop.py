@@ -8,9 +8,11 @@ import pytest
 
 from coordinator.rollout.rollout_directory import RolloutStatus
 from fedlp_edge.core.model_card import CARD_FILE, MeasuredCost, ModelCard, encode_card
+from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.errors import BrokerError, OperatorError
 from fedlp_edge.transport.base import Refused
 from fedlp_edge.transport.in_memory import InjectedFault
+from fedlp_edge.wire.messages import Status, encode
 from tests.coordinator.rollout.test_release_files import entry
 from tests.fleets.rolled_out import FLEET, RolledOutFleet, write_release
 
@@ -40,6 +42,20 @@ def test_model_reaches_every_device_the_canary_first(tmp_path: Path) -> None:
     assert states(found) == dict.fromkeys(fleet.names, "installed")
     assert sorted(standing.group for standing in found.devices.values()) == [1, 2, 2]
     assert {fleet.current(name) for name in fleet.names} == {GOOD}
+    fleet.end()
+
+
+def test_device_of_which_the_broker_alone_has_kept_a_status_is_no_canary(tmp_path: Path) -> None:
+    fleet = RolledOutFleet(tmp_path, devices=2)
+    facts = DeviceFacts(training_memory=10**9, training_macs_per_second=1e9, samples=10, memory_available=10**9)
+    kept = Status(device="ghost", online=True, session="0000", facts=facts)
+    fleet.world.hub.retained[f"fedlp/{FLEET}/device/ghost"] = encode(kept)
+    fleet.start_agents()
+    fleet.deploy(write_release(tmp_path / "good", b"good"))
+    found = fleet.until_ended()
+    assert found.phase == "done"
+    assert [name for name, standing in found.devices.items() if standing.state == "installed"] == fleet.names
+    assert found.left_out == {"ghost": "the broker has kept its status, and nothing else was heard of it"}
     fleet.end()
 
 
