@@ -96,7 +96,7 @@ class TableFile:
         times: Names of the columns of a Parquet file that hold points in time or durations and have no role.
         nested: Names of the columns of lists or records that have no role.
         unnamed: Numbers, from 1, of the columns of a CSV file that hold values and have no name.
-        lists: Names of those of them whose fields hold several numbers each.
+        lists: Names of those of them, or of the columns of a JSON file, whose fields hold several numbers each.
         units: A field of each column of text that holds numbers with a unit, by column.
         gap_words: Words that were taken for a missing class, so far.
         encoding: Encoding that was guessed, since the file is no UTF-8; empty if it is certain.
@@ -125,9 +125,7 @@ class TableFile:
         self.gap_words: set[str] = set()
         self.marks: dict[str, float] = {}
         self.far: dict[str, float] = {}
-        self.headers = 0
-        self._headers_of_part = 0
-        self._named = {FILE: name or path.stem, FOLDER: folder}
+        self.headers = self._headers_of_part = self.zeroed = 0
         self._options = options
         self._numeric_target = kind in ("values", "labels") or len(options.target) > 1
         self._form: CsvFormat | None = None
@@ -146,7 +144,8 @@ class TableFile:
         self._known = frozenset(self.columns)
         guessed = self._form is not None and self._form.encoding == "cp1252" and not options.encoding
         self.encoding = "cp1252" if guessed else ""
-        self._named = {name: value for name, value in self._named.items() if name not in self._known}
+        named = {FILE: name or path.stem, FOLDER: folder}
+        self._named = {name: value for name, value in named.items() if name not in self._known}
         self._group = options.group if options.group in self._known else ""
         self._partition = partition_of(path, options.group) if options.group and not self._group else ""
         roles = {*options.target, self._group, *options.time}
@@ -164,14 +163,14 @@ class TableFile:
         self.numbers = tuple(column for column in left if column in numeric)
         self.times = tuple(column for column in left if column in times)
         self.text = tuple(column for column in left if column not in {*numeric, *nested, *times})
-        self.nested = tuple(column for column in left if column in nested)
-        self.lists = () if self._form is None else _columns_of_lists(self._form, self.text)
+        within = tuple(column for column in left if column in nested)
+        self.nested: tuple[str, ...] = within if self._json is None else ()
+        self.lists = within if self._json is not None else _columns_of_lists(self._form, self.text)
         self.unnamed = () if self._form is None else _unnamed_columns(self._form)
         self.units = {} if self._form is None else _units(self._form, self.text, options.missing_words)
         decimal = "." if self._form is None else self._form.decimal
         self._time = TimeColumn(options.time, decimal, self.place, lambda: self._frames([options.time[0]]))
         self.line_of_units = self._form is not None and self._form.units
-        self.zeroed = 0
         self.has_rows = bool(self._form.rows) if self._form is not None else self._json is None or bool(self.columns)
         self.ends_within_a_line = self._form is not None and ends_within_a_line(path, self._form)
 
@@ -436,8 +435,10 @@ def _numeric_columns(form: CsvFormat, words: Sequence[str]) -> set[str]:
     return found
 
 
-def _columns_of_lists(form: CsvFormat, columns: Sequence[str]) -> tuple[str, ...]:
+def _columns_of_lists(form: CsvFormat | None, columns: Sequence[str]) -> tuple[str, ...]:
     """Returns those of some columns whose first fields are lists of numbers, such as ``70 80 82`` or ``[1, 2]``."""
+    if form is None:
+        return ()
     found = []
     for name in columns:
         number = form.columns.index(name)

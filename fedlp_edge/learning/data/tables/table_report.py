@@ -30,6 +30,7 @@ class TableReport:
         marks: Numbers that look like marks of gaps, and are used as they are, by column.
         repeated: Number of rows that have the time of another row of their series.
         nested: Names of the columns of lists or records that are not used.
+        lists: Names of the columns of text or JSON with several numbers in a field, which are not used.
         rows: Number of rows of all files.
         sparse: Name of the feature that most often has no value, and how often.
         far: Numbers that are far from all others, and are used as they are, by column.
@@ -69,6 +70,7 @@ class TableReport:
     zeroed: int = 0
     copies: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used and nothing is doubtful."""
@@ -102,9 +104,9 @@ class TableReport:
     def _columns(self) -> list[str]:
         """Returns which columns are left out."""
         parts = []
-        if self.text:
-            more = f"; {len(self.text) - _NAMED} more" if len(self.text) > _NAMED else ""
-            parts.append(f"{_count(len(self.text), 'column')} of text ({'; '.join(self.text[:_NAMED])}{more})")
+        if text := tuple(name for name in self.text if name not in self.lists):
+            more = f"; {len(text) - _NAMED} more" if len(text) > _NAMED else ""
+            parts.append(f"{_count(len(text), 'column')} of text ({'; '.join(text[:_NAMED])}{more})")
         if self.times:
             parts.append(
                 f"{_count(len(self.times), 'column')} of times ({'; '.join(self.times[:_NAMED])}), which order rows as "
@@ -114,6 +116,11 @@ class TableReport:
             parts.append(
                 f"{_count(len(self.unnamed), 'column')} without a name "
                 f"(number {', '.join(map(str, self.unnamed[:_NAMED]))})"
+            )
+        if self.lists:
+            parts.append(
+                f"{_count(len(self.lists), 'column')} of several numbers a field ({'; '.join(self.lists[:_NAMED])}), "
+                "which a function of yours can take apart"
             )
         if self.nested:
             parts.append(

@@ -120,6 +120,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
         text=files[0].text * unused,
         times=files[0].times * unused,
         nested=files[0].nested * unused,
+        lists=files[0].lists * unused,
         units=files[0].units if unused else {},
         unnamed=files[0].unnamed * unused,
     )

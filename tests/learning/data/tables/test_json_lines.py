@@ -84,3 +84,12 @@ def test_records_of_different_kinds_are_told_to_name_the_features_of_one(tmp_pat
     with pytest.raises(DataError, match="no row has a value of every feature: name some of them with features="):
         load(path, "")
     assert load(path, "features=f.idle").stored().tolist() == [[1]]
+
+
+def test_lists_of_numbers_are_left_to_a_function(tmp_path: Path) -> None:
+    path = written(tmp_path, '{"acc": [1, 2], "a": 1}\n{"acc": [3, 4], "a": 2}\n')
+    assert load(path, "").remarks == (
+        "left out: 1 column of several numbers a field (acc), which a function of yours can take apart"
+    )
+    with pytest.raises(DataError, match="but 'acc' holds several in each field: a function of yours can take them"):
+        load(written(tmp_path, '{"acc": [1, 2], "y": "a"}\n', "b.jsonl"), "target=y")
