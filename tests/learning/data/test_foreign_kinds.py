@@ -24,7 +24,7 @@ def test_a_kind_that_is_not_read_is_told_what_to_do(name: str, words: str) -> No
     assert words in foreign_kind(name)
 
 
-@pytest.mark.parametrize("name", ["", "a.csv", "shop.data:load", "leaflet", "imagefolder"])
+@pytest.mark.parametrize("name", ["", "a.csv", "shop.data:load", "shop:readers.excel", "leaflet", "imagefolder"])
 def test_other_names_are_none_of_them(name: str) -> None:
     assert foreign_kind(name) == ""
 
@@ -44,6 +44,12 @@ def test_a_module_may_be_called_like_a_kind(tmp_path: Path, monkeypatch: pytest.
     ("spec", "file", "words"),
     [
         ("csv", "a.xlsx", "holds no table: .*; workbooks are not read as they are; save the table as CSV"),
+        (
+            "imagefolder",
+            "ill/a.npy",
+            "where each .npy file is a sample, a function of yours reads them with torchvision's",
+        ),
+        ("npy", "ill/a.npy", "has no x.npy .*; where each .npy file is a sample, a function of yours reads them"),
         ("imagefolder", "ill/a.dcm", "holds no train images: .*; DICOM pictures are not read as they are"),
     ],
 )

@@ -189,12 +189,16 @@ def test_the_functions_of_the_documentation_read_files_of_other_kinds(
     (tmp_path / "cwru").mkdir()
     scipy.io.savemat(tmp_path / "cwru" / "IR007_0.mat", {"X105_DE_time": np.zeros((2500, 1)), "X105RPM": 1797})
     (tmp_path / "fer2013.csv").write_text(f"emotion,pixels,Usage\n3,{' '.join(['7'] * 2304)},Training\n")
-    leaf, har, bearings, tensors, faces = (
+    for name in ("ok", "worn"):
+        (tmp_path / "samples" / name).mkdir(parents=True)
+        np.save(tmp_path / "samples" / name / "1.npy", np.zeros((2, 3)))
+    leaf, har, bearings, tensors, faces, arrays = (
         list_samples(parse_spec(f"other_data_for_test:{name}").whole(), "train")
-        for name in ("leaf", "har", "bearings", "tensors", "faces")
+        for name in ("leaf", "har", "bearings", "tensors", "faces", "arrays")
     )
     assert (leaf.samples(None).shape, leaf.group_names) == ((1, 28, 28), ("f1",))
     assert (har.labels.tolist(), har.group_names) == ([0, 4], ("7", "9"))
     assert (bearings.samples(None).array.shape, bearings.classes) == ((2, 1, 1024), ("IR007",))
     assert tensors.labels.tolist() == [0, 1, 1]
+    assert (arrays.samples(None).array.shape, arrays.classes) == ((2, 2, 3), ("ok", "worn"))
     assert (faces.samples(None).array.shape, faces.samples(None).array.max()) == ((1, 1, 48, 48), 7)

@@ -24,7 +24,7 @@ from fedlp_edge.learning.data.class_listing import (
     normalized_name,
     read_class_listing,
 )
-from fedlp_edge.learning.data.foreign_kinds import foreign_kind
+from fedlp_edge.learning.data.foreign_kinds import ARRAY_EACH, foreign_kind
 from fedlp_edge.learning.data.pictures.picture_decoding import SUFFIXES, PictureFile, display_name
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.foreign_layouts import (
@@ -219,7 +219,8 @@ def _no_classes(base: Path, split: Split, skipped: SkippedFiles) -> str:
             f"labels.csv{_list_beside(base)}"
         )
     message = f"{display_name(base)} holds no {split} images: it needs CLASS/*.png (or {', '.join(SUFFIXES[1:])})"
-    foreign = next((what for suffix, _ in skipped.other.most_common() if (what := foreign_kind(suffix))), "")
+    kinds = (ARRAY_EACH if suffix == ".npy" else foreign_kind(suffix) for suffix, _ in skipped.other.most_common())
+    foreign = next(filter(None, kinds), "")
     return "; ".join(filter(None, (message, str(skipped), foreign)))
 
 

@@ -10,6 +10,7 @@ from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.arrays import AnyArray, check_samples
 from fedlp_edge.learning.data.class_listing import find_class_listing, read_class_listing
+from fedlp_edge.learning.data.foreign_kinds import ARRAY_EACH
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.row_files import open_array
 from fedlp_edge.learning.data.readers.selected import ArrayReader
@@ -37,7 +38,8 @@ def open_arrays(path: Path, split: Split, kind: TargetKind | None) -> tuple[Arra
         (_of_split(path, "x", split), (path / "x_test.npy").is_file()) if path.is_dir() else (path, False)
     )
     if x_path is None:
-        raise DataError(f"{path} has no x.npy for its {split} split, or x_{split}.npy: save it with numpy.save")
+        hint = f"; {ARRAY_EACH}" if next(path.glob("*/*.npy"), None) is not None else ""
+        raise DataError(f"{path} has no x.npy for its {split} split, or x_{split}.npy: save it with numpy.save{hint}")
     rows = open_array(x_path)
     check_samples(np.broadcast_to(np.empty((), rows.dtype), rows.shape), f"{x_path}")  # of its shape, without its bytes
     reader, count = ArrayReader(rows, str(x_path)), rows.shape[0]
