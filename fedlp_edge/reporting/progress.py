@@ -49,6 +49,9 @@ DeviceState = Literal["ready", "training", "delivered", "lost", "rejected", "fai
 MAX_NAMED_DEVICES = 4
 """Number of failing devices that the picture names."""
 
+LONGEST_GAP_SECONDS = 30 * 86400.0
+"""Seconds between two events of one life of a run above which it is the clock that has moved, not the run."""
+
 Phase = Literal["starting", "waiting", "round", "exporting", "finished", "stopped"]
 
 
@@ -116,6 +119,9 @@ class RunProgress:
     def apply(self, event: AnyEvent) -> None:
         """Applies one event to the state."""
         self.started = self.started or event.time
+        gap = event.time - (self.latest or event.time)
+        if not 0.0 <= gap < LONGEST_GAP_SECONDS:
+            self.started += gap  # the machine's clock was set, as on a board without a battery once it has a network
         self.latest = event.time
         _apply(event, self)
 

@@ -146,3 +146,10 @@ def test_counts_committed_rounds_that_it_did_not_see() -> None:
         RunStarted(time=1.0, run="demo-1", fleet="demo", model="m", depths=3, parameters=1, rounds=9, resumed_at=7)
     )
     assert (progress.finished_rounds, progress.round) == (6, 6)
+
+
+def test_clock_that_is_set_during_a_run_does_not_count_as_time_of_the_run() -> None:
+    progress = RunProgress()
+    for moment in (20.0, 50.0, 1.8e9, 1.8e9 + 10.0, 1.7e9):
+        progress.apply(BrokerReconnected(time=moment))
+    assert progress.latest - progress.started == 40.0
