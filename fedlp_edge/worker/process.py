@@ -33,6 +33,7 @@ from fedlp_edge.errors import (
 from fedlp_edge.system.lifecycle import block_interrupts
 from fedlp_edge.system.processor_info import install_hint, processor_name, torch_version
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Reply, Request, Train, WorkerOptions
+from fedlp_edge.worker.loading_errors import loading_remedy
 
 _ERRORS: dict[str, type[FedLPError]] = {
     "data": DataError,
@@ -327,13 +328,9 @@ class _Running:
         memory = any(words in line for line in self._tail for words in _TOO_LITTLE_MEMORY)
         if self._limits_memory and isinstance(job, Train) and -code in _CRASHES_FOR_MEMORY:
             memory = True
-        return WorkerDied(
-            how + self._last_words() + _advice(-code, memory=memory), job_id, memory, crashed=-code in _CRASHES
-        )
-
-    def _last_words(self) -> str:
-        said = [line for line in self._tail if line.strip()]
-        return f" ({said[-1].strip()[:500]})" if said else ""
+        said = next((line.strip()[:500] for line in reversed(self._tail) if line.strip()), "")
+        advice = f": {remedy}" if (remedy := loading_remedy(said)) else _advice(-code, memory=memory)
+        return WorkerDied(how + (f" ({said})" if said else "") + advice, job_id, memory, crashed=-code in _CRASHES)
 
 
 def _advice(number: int, *, memory: bool) -> str:
