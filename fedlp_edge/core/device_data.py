@@ -298,7 +298,7 @@ def _other_layout(samples: tuple[int, ...], model: tuple[int, ...]) -> str | Non
     if len(model) == 3 and samples == (*model[1:], model[0]):
         return "channels come first here; give it x.transpose(0, 3, 1, 2)"
     if model[:1] == (1,) and samples == model[1:]:
-        return "the one channel counts as a dimension here; give it x[:, None]"
+        return "the one channel counts as a dimension here; give it x[:, None], or a table shape="
     return None
 
 

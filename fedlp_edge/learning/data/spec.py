@@ -47,10 +47,23 @@ OWN_OPTIONS: dict[str, tuple[str, ...]] = {
         "missing",
         "encoding",
         "header",
+        "shape",
         "cache",
     ),
-    "json": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "missing", "cache"),
-    "parquet": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "missing", "cache"),
+    "json": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "missing", "shape", "cache"),
+    "parquet": (
+        "target",
+        "features",
+        "group",
+        "only",
+        "time",
+        "window",
+        "stride",
+        "horizon",
+        "missing",
+        "shape",
+        "cache",
+    ),
     "huggingface": ("target", "features", "group", "only", "size", "channels", "rate", "seconds", "mels", "cache"),
     "npz": ("only",),
     "callable": ("only", "cache"),
@@ -175,6 +188,7 @@ class TableOptions:
         missing: Numbers that stand for a gap, such as -9999.
         missing_words: Words that stand for a gap in a CSV file, such as ERR.
         encoding: Encoding of the text of a CSV file, as Python calls it; empty to find it out.
+        shape: Shape that a row is brought to as a sample, channels first; empty for one dimension.
         header: Whether the first line of a CSV file names the columns; otherwise they are called by their numbers.
     """
 
@@ -190,6 +204,7 @@ class TableOptions:
     missing_words: tuple[str, ...] = ()
     encoding: str = ""
     header: bool = True
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,7 +529,16 @@ def _parse_table(options: dict[str, str], text: str, *, needs_column: bool) -> T
         missing_words=tuple(mark for mark in marks if not _is_number(mark)),
         encoding=_encoding(options.get("encoding", "")),
         header=_yes_or_no(options, "header"),
+        shape=_parse_shape(options, text) if "shape" in options else (),
     )
+
+
+def _parse_shape(options: dict[str, str], text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5}){1,3}", options["shape"]):
+        raise DataError(f"shape={options['shape']} is wrong: write sizes, channels first, such as 1x28x28")
+    if options.get("window"):
+        raise DataError(f"data {text!r}: shape= is for rows that are samples; leave it out, or window=")
+    return tuple(map(int, options["shape"].split("x")))
 
 
 def _yes_or_no(options: dict[str, str], key: str) -> bool:

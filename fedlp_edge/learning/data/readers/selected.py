@@ -101,3 +101,46 @@ class SelectedReader:
     def take_note(self) -> str:
         """Returns the other reader's note."""
         return self._reader.take_note()
+
+
+class ShapedReader:
+    """Reads the samples of another reader in another shape.
+
+    Args:
+        reader: The other reader.
+        shape: Shape of one sample, of as many values.
+        dtype: Type of the values, uint8 or float32.
+    """
+
+    def __init__(self, reader: SampleReader, shape: tuple[int, ...], dtype: type[np.uint8] | type[np.float32]) -> None:
+        self._reader = reader
+        self.shape = shape
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the other reader, bytes."""
+        return self._reader.nbytes
+
+    def read(self, indices: Indices) -> AnyArray:
+        """Returns the samples at some positions, [B, ...].
+
+        Raises:
+            DataError: The source has become unusable.
+        """
+        return self._reader.read(indices).reshape(len(indices), *self.shape).astype(self.dtype)
+
+    def keys(self, indices: Indices) -> Keys:
+        """Returns the other reader's hash of each sample."""
+        return self._reader.keys(indices)
+
+    def holdout(self, indices: Indices, share: float) -> tuple[Chosen, Chosen]:
+        """Returns which samples the other reader trains on, and which it holds out."""
+        return self._reader.holdout(indices, share)
+
+    def take_note(self) -> str:
+        """Returns the other reader's note."""
+        return self._reader.take_note()

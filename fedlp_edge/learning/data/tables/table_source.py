@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+import re
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from fedlp_edge.learning.data.readers.group_numbers import numbered_groups
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.row_files import AnyArray, Rows, RowSpool
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split
+from fedlp_edge.learning.data.readers.selected import ShapedReader
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
 from fedlp_edge.learning.data.spec import DataSpec, TableOptions
 from fedlp_edge.learning.data.tables.row_counters import RowCounters
@@ -26,6 +29,10 @@ from fedlp_edge.learning.data.tables.windows import WindowPlan, WindowReader
 from fedlp_edge.learning.data.tables.zero_bytes import is_blank
 from fedlp_edge.system.machine_cache import cache_directory
 
+_WHOLE_WITH_EXPONENT = re.compile(r"\d(\.\d+)?[eE][+-]?0?\d")  # as numpy.savetxt writes numbers of classes
+_PICTURE = 3  # dimensions of a picture: channels, height and width
+_WHITE = 255
+_ROWS = 8192  # looked at together
 _PAUSE = 20  # usual steps of time between two rows, beyond which a device was off, or rows are missing
 
 
@@ -82,11 +89,17 @@ def list_table(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleL
     targets = _of_samples(targets, plan, order, has_target)
     groups = table.group[table.series[order[plan.starts] if len(order) else plan.starts]] if options.group else None
     remarks = str(table.skipped)
+    pixels = _are_pixels(table, options.shape, source) if options.shape else False
 
     def samples(keep: Indices | None) -> Samples:
         index = np.arange(len(plan.starts)) if keep is None else keep
         reader = WindowReader(table.rows, plan if keep is None else _some(plan, index))
         y = targets.y[index]
+        if options.shape:
+            shaped = ShapedReader(reader, options.shape, np.uint8 if pixels else np.float32)
+            values = shaped.read(np.arange(len(index))) if table.rows.nbytes else shaped
+            made = Samples(values, y, targets.names, index=index, remarks=remarks, targets=targets.kind)
+            return made if pixels else replace(made, scale=1.0, mean=(0.0,), std=(1.0,))
         x = reader.read(np.arange(len(index))) if table.rows.nbytes and not options.window else reader
         channels = len(table.features)
         return Samples(
@@ -103,6 +116,27 @@ def list_table(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleL
         )
 
     return SampleListing(coarse_classes(targets), targets.names, samples, groups, table.group_names)
+
+
+def _are_pixels(table: _Table, shape: tuple[int, ...], source: str) -> bool:
+    """Tells whether the rows are pictures in bytes: grey or RGB, of whole numbers from 0 to 255.
+
+    Raises:
+        DataError: A row has another number of features than such a sample.
+    """
+    if math.prod(shape) != len(table.features):
+        raise DataError(
+            f"{source}: shape={'x'.join(map(str, shape))} takes {math.prod(shape)} columns of numbers, and there are "
+            f"{len(table.features)}: name them with features="
+        )
+    if len(shape) != _PICTURE or shape[0] not in (1, 3):
+        return False
+    whole = np.flatnonzero(~table.gaps)
+    for start in range(0, len(whole), _ROWS):
+        values = table.rows.take(whole[start : start + _ROWS])
+        if ((values < 0) | (values > _WHITE) | (values != np.floor(values))).any():
+            return False
+    return True
 
 
 def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
@@ -260,10 +294,12 @@ def _joined(parts: list[AnyArray]) -> AnyArray:
 
 
 def _as_numbers(texts: AnyArray) -> AnyArray:
-    """Converts a column of text to whole numbers if all fields are such numbers, or numbers such as 1.0."""
+    """Converts a column of text to whole numbers if all fields are such numbers, or numbers such as 1.0 or 1.0e+00."""
     distinct, where = np.unique(texts, return_inverse=True)
     made = []
-    for text in distinct.tolist():
+    for written in distinct.tolist():
+        is_whole = _WHOLE_WITH_EXPONENT.fullmatch(written) and float(written).is_integer()
+        text = str(int(float(written))) if is_whole else written
         number, _, rest = text.partition(".")
         if text and not (
             number.isascii() and number.isdecimal() and number == str(int(number)) and not rest.strip("0")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
@@ -277,3 +278,27 @@ def test_folders_and_files_may_be_classes_and_groups(tmp_path: Path) -> None:
 def test_a_column_called_folder_is_the_column(tmp_path: Path) -> None:
     path = table(tmp_path, "x,folder,file\n1,up,a\n2,down,b\n")
     assert load(f"csv:{path}#target=folder&group=file").classes == ("down", "up")
+
+
+def test_numbers_of_classes_may_have_exponents(tmp_path: Path) -> None:
+    data = load(f"csv:{table(tmp_path, 'x,y' + chr(10) + '0.5,1.000e+00' + chr(10) + '0.25,0.000e+00')}#target=y")
+    assert (data.y.tolist(), data.classes) == ([1, 0], ())
+
+
+@pytest.mark.parametrize(("cache", "in_memory"), [("", True), ("&cache=0", False)])
+def test_rows_of_pixels_become_pictures_in_bytes(tmp_path: Path, cache: str, in_memory: bool) -> None:
+    path = table(tmp_path, "label,p1,p2,p3,p4\n3,0,1,2,255\n4,0,,2,3\n1,5,6,7,8\n")
+    data = load(f"csv:{path}#target=label&shape=1x2x2{cache}")
+    assert data.in_memory is in_memory
+    assert data.stored().dtype == torch.uint8
+    assert rows(data) == [[[[0, 1], [2, 255]]], [[[5, 6], [7, 8]]]]
+    assert (data.y.tolist(), data.features, data.scale, data.mean) == ([3, 1], (), 1 / 255, (0.5,))
+
+
+def test_rows_of_other_numbers_keep_them_in_their_shape(tmp_path: Path) -> None:
+    path = table(tmp_path, "a,b,c,d\n0,1,2,0.5\n5,6,7,8\n")
+    assert rows(load(f"csv:{path}#shape=2x2")) == [[[0, 1], [2, 0.5]], [[5, 6], [7, 8]]]
+    data = load(f"csv:{path}#shape=1x2x2")
+    assert (data.stored().dtype, data.scale, data.mean) == (torch.float32, 1.0, (0.0,))
+    with pytest.raises(DataError, match="shape=1x3x3 takes 9 columns of numbers, and there are 4: name them with"):
+        load(f"csv:{path}#shape=1x3x3")
