@@ -6,12 +6,14 @@ Tables are CSV and JSON files, or Parquet files where pyarrow is installed.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.pictures.picture_decoding import display_name
@@ -32,6 +34,8 @@ from fedlp_edge.learning.foreign_code import error_line
 
 SUFFIXES = tuple(suffix for some in TABLE_SUFFIXES.values() for suffix in some if not suffix.startswith(".txt"))
 """Suffixes, in lower case, of files that are read as tables."""
+
+_WHITE = 255
 
 _ROWS = 8192
 """Rows of a Parquet file that are in memory at a time."""
@@ -81,12 +85,9 @@ def table_samples(file: Path, onnx_metadata: OnnxMetadata) -> Iterator[Sample | 
     """
     name = display_name(file)
     try:
-        if not takes_tables(onnx_metadata):
-            want = "x".join(map(str, onnx_metadata.input_shape))
-            raise DataError(f"{name} is a table, and the model takes {want} arrays: give it .npy files")
         table = _opened(file, onnx_metadata, name)
         columns = _columns(table, onnx_metadata, name)
-        window = onnx_metadata.input_shape[1] if len(onnx_metadata.input_shape) == 2 else 1
+        window = onnx_metadata.input_shape[1] if onnx_metadata.features and len(onnx_metadata.input_shape) == 2 else 1
         waiting: list[tuple[int, list[str]]] = []
         number = 0
         for number, row in enumerate(table.rows, 1):  # noqa: B007 - counts them
@@ -181,10 +182,11 @@ def _columns(form: _Table, onnx_metadata: OnnxMetadata, name: str) -> list[tuple
         for index, column in enumerate(form.columns)
         if column and all(is_number(row[index]) for row in form.first if index < len(row) and row[index])
     ]
-    if len(numbers) != onnx_metadata.input_shape[0]:
+    if len(numbers) != math.prod(onnx_metadata.input_shape):
+        want = "x".join(map(str, onnx_metadata.input_shape))
         raise DataError(
-            f"{name} has {len(numbers)} columns of numbers; the model takes {onnx_metadata.input_shape[0]}: leave out "
-            "the others"
+            f"{name} has {len(numbers)} columns of numbers; the model takes {want}: leave out the others"
+            + ("" if takes_tables(onnx_metadata) else ", or give it .npy files")
         )
     return numbers
 
@@ -208,9 +210,17 @@ def _sample(
     lines = f"{rows[0][0]}" if len(rows) == 1 else f"{rows[0][0]}-{rows[-1][0]}"
     of = f"{name}:{lines}"
     try:
-        return Sample(of, as_input(values.reshape(onnx_metadata.input_shape), onnx_metadata, of))
+        shaped = values.reshape(onnx_metadata.input_shape)
+        return Sample(of, as_input(_as_stored(shaped, onnx_metadata), onnx_metadata, of))
     except (DataError, ValueError) as error:
         return error if isinstance(error, DataError) else DataError(f"{of}: {error}")
+
+
+def _as_stored(values: npt.NDArray[np.float32], onnx_metadata: OnnxMetadata) -> npt.NDArray[Any]:
+    """Returns the values of a row as bytes where the model has learned of bytes, and they are such."""
+    pixels = values.clip(0, _WHITE).astype(np.uint8)
+    of_bytes = not onnx_metadata.features and math.isclose(onnx_metadata.scale * _WHITE, 1, rel_tol=1e-6)
+    return pixels if of_bytes and np.array_equal(pixels, values) else values
 
 
 def _number(text: str, form: _Table) -> float | None:

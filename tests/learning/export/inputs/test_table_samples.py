@@ -6,6 +6,7 @@ import gzip
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -83,7 +84,9 @@ def test_without_names_all_columns_of_numbers_count(tmp_path: Path) -> None:
 
 def test_a_model_of_arrays_takes_no_table(tmp_path: Path) -> None:
     arrays = msgspec.structs.replace(ROWS, features=(), input_shape=(2, 3, 4))
-    assert read(tmp_path, "x\n1\n", arrays) == ["FILE is a table, and the model takes 2x3x4 arrays: give it .npy files"]
+    assert read(tmp_path, "x\n1\n", arrays) == [
+        "FILE has 1 columns of numbers; the model takes 2x3x4: leave out the others, or give it .npy files"
+    ]
 
 
 def test_rows_of_a_parquet_file_are_samples_as_those_of_text(tmp_path: Path) -> None:
@@ -130,3 +133,15 @@ def test_records_in_json_are_read_as_in_training(tmp_path: Path) -> None:
         f"{file}:2: column 'load' holds 'x', not a number",
         [2.0, 2.0],
     ]
+
+
+def test_rows_of_pixels_or_of_a_series_are_samples_of_the_shape_of_the_model(tmp_path: Path) -> None:
+    pixels = msgspec.structs.replace(
+        ROWS, input_shape=(1, 2, 2), features=(), scale=1 / 255, mean=(0.0,), std=(1.0,), input_type="uint8"
+    )
+    text = "a,b,c,d,note\n0,51,102,255,x\n"
+    assert read(tmp_path, text, pixels) == [(":2", [[[0, 51], [102, 255]]])]
+    (normalised,) = read(tmp_path, text, msgspec.structs.replace(pixels, input_type="float32"))
+    assert np.allclose(normalised[1], [[[0, 0.2], [0.4, 1]]])
+    series = msgspec.structs.replace(ROWS, input_shape=(1, 4), features=(), scale=1.0, mean=(0.0,), std=(1.0,))
+    assert read(tmp_path, text, series) == [(":2", [[0, 51, 102, 255]])]
