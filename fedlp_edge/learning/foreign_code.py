@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,7 @@ def _settings_kept() -> Iterator[None]:
     """
     filters, errors = list(warnings.filters), np.geterr()
     torch = sys.modules.get("torch")  # what imports no torch can switch nothing there
-    before = (torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()) if torch else None
+    before = (torch.get_default_dtype(), _default_device(torch), torch.is_grad_enabled()) if torch else None
     try:
         yield
     finally:
@@ -162,10 +163,18 @@ def _settings_kept() -> Iterator[None]:
             kind, device, gradients = before or (torch.float32, torch.device("cpu"), True)
             if torch.get_default_dtype() != kind:
                 torch.set_default_dtype(kind)
-            if torch.get_default_device() != device:
+            if _default_device(torch) != device:
                 torch.set_default_device(None if device.type == "cpu" else device)
             if torch.is_grad_enabled() != gradients:
                 torch.set_grad_enabled(gradients)
+
+
+def _default_device(torch: ModuleType) -> Any:
+    """Returns the device on which tensors are made; torch 2.6 cannot tell once it was set and taken back."""
+    try:
+        return torch.get_default_device()
+    except AttributeError:
+        return torch.device("cpu")
 
 
 def _another(module_name: str, here: str) -> str:

@@ -93,6 +93,16 @@ def test_what_foreign_code_switches_for_the_whole_process_is_switched_back() -> 
     assert np.geterr()["over"] != "raise"
 
 
+def test_foreign_code_runs_where_torch_cannot_tell_its_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> torch.device:
+        raise AttributeError("'NoneType' object has no attribute 'device'")  # as torch 2.6 does
+
+    monkeypatch.setattr(torch, "get_default_device", unknown)
+    with run_foreign_code("shop"):
+        made = torch.zeros(1)
+    assert made.device.type == "cpu"
+
+
 def test_error_text_is_one_short_line() -> None:
     assert error_line(ValueError("a\n  b")) == "a b"
     assert error_line("x" * 301) == "x" * 300 + " ..."

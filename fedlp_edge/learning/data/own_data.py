@@ -83,7 +83,7 @@ def read_npz(path: Path, split: Split, kind: TargetKind | None) -> tuple[OwnSamp
         raise DataError(f"cannot read {path}: its arrays take more memory than there is") from None
     except Exception as error:  # damaged archives fail in zipfile, zlib, struct, ast and numpy, each in its own way
         # NumPy takes whatever it does not know for a pickle, and advises to run the code in it.
-        if "pickled (object) data" in str(error):
+        if "pickled" in str(error):
             reason = "it is no .npz file, and no pickle is read; save x and y with numpy.savez"
             raise DataError(f"cannot read {path}: {reason}") from None
         hint = " (object arrays are refused; save plain numbers)" if "pickle" in str(error) else ""

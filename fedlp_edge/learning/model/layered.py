@@ -344,4 +344,5 @@ def _gives_tensor(layer: nn.Module) -> bool:
     """Returns whether the output of a layer is its feature alone."""
     if not isinstance(layer, torch.fx.GraphModule):
         return True  # The splitting has checked that a block returns one tensor.
-    return isinstance(next(reversed(layer.graph.nodes)).args[0], torch.fx.Node)
+    last = next(iter(reversed(layer.graph.nodes)))  # torch 2.6 gives a sequence, and no iterator
+    return isinstance(last.args[0], torch.fx.Node)
