@@ -39,6 +39,7 @@ def rows(data: Dataset) -> list[list[float]]:
         ("a,b,y\n1,2,x\nunavailable,3,z\n4,5,z\n", [[1, 2], [4, 5]]),  # an export of Home Assistant
         ("a,b,y\nunknown,3,z\n1,2,x\n4,5,z\n", [[1, 2], [4, 5]]),  # ... in the first row, too
         ("a,b,y\r1,2,x\r4,5,z\r", [[1, 2], [4, 5]]),  # line ends of an old Mac
+        ("y,a,b\nx,1,2.5;\nz,4,5.25;\n", [[1, 2.5], [4, 5.25]]),  # semicolons behind the rows, as of WISDM
     ],
 )
 def test_numbers_have_their_value_in_every_locale(tmp_path: Path, text: str, values: list[list[float]]) -> None:

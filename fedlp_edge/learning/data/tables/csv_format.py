@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.tables import arff_header
-from fedlp_edge.learning.data.tables.zero_bytes import WithoutZeros
+from fedlp_edge.learning.data.tables.field_values import (
+    COMMA_NUMBER,
+    GAPS,
+    GROUPED_NUMBER,
+    NO_NUMBERS,
+    POINT_NUMBER,
+    is_number,
+    point_number,
+)
+from fedlp_edge.learning.data.tables.mended_lines import MendedLines
 
 if TYPE_CHECKING:
     from _csv import Reader as CsvReader
@@ -31,34 +40,14 @@ _DELIMITERS = (";", "\t", ",", "|")
 BLANKS = " "
 """Delimiter that stands for any number of blanks and tabs, as scientific programs write tables."""
 
+_MAX_LINES_OF_UNITS = 2
+_MIN_UNITS = 2
 _MIN_ALIKE = 0.9  # share of the rows with as many fields as the first, where blanks may separate them
 _MAX_FIELD = 1 << 20
 _BUFFER_BYTES = 1 << 16
 _WIDE = ("utf-16", "utf-32")
 """Encodings in which zero bytes are parts of characters."""
 
-_GROUP_SIGNS = " '\u2019\u00a0\u2009\u202f"  # between groups of three digits, beside the point and the comma
-_COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
-_POINT_NUMBER = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
-_GROUPED_NUMBER = re.compile(rf"([-+]?\d{{1,3}})(([.,{_GROUP_SIGNS}])\d{{3}}(?:\3\d{{3}})*)(?:(?!\3)([.,])(\d+))?")
-_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
-SWITCHES = {"yes": 1.0, "no": 0.0, "on": 1.0, "off": 0.0, "true": 1.0, "false": 0.0}
-"""Words, in lower case, that are 1 and 0 in a column that is named as one of numbers and holds nothing else."""
-
-GAPS = (
-    *("", "-", "?", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NAN", "-NaN", "-nan", "NULL", "null", "None"),
-    *("#N/A", "#N/A N/A", "#NA", "#NV", "#DIV/0!", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
-)
-"""Fields without a value."""
-
-_WORDS_OF_GAPS = ("missing", "unavailable", "unknown", "none", "null", "nil", "na", "nan", "no data", "nodata")
-NO_NUMBERS = (
-    *("--", "---", "n.a.", "N.A.", "#VALUE!", "#REF!", "#NUM!", "#NAME?"),
-    *(written for word in _WORDS_OF_GAPS for written in (word, word.upper(), word.capitalize())),
-)
-"""Words that are gaps in a column of numbers, and may be classes in others."""
-
-_MINUS = "\u2212"  # as typeset text and some locales of spreadsheets have it
 _OTHER_FILES = (
     (b"PK\x03\x04", "is an Excel workbook or another ZIP archive: save the table as CSV"),
     (b"\xd0\xcf\x11\xe0", "is an Excel workbook of the old kind: save the table as CSV"),
@@ -89,6 +78,7 @@ class CsvFormat:
         units: Whether lines of units stand between the names and the first row.
         named: Whether the file names its columns; otherwise they are called by their numbers, from 1.
         quote: Sign around fields that hold a delimiter.
+        line_end: Sign that ends each line and is no delimiter, such as a semicolon behind commas; empty for none.
     """
 
     encoding: str
@@ -100,6 +90,7 @@ class CsvFormat:
     units: bool = False
     named: bool = True
     quote: str = '"'
+    line_end: str = ""
 
 
 def find_format(path: Path, encoding: str = "", *, named: bool = True) -> CsvFormat:
@@ -139,15 +130,20 @@ def find_format(path: Path, encoding: str = "", *, named: bool = True) -> CsvFor
     comments, text = _without_comments(text, named=named)
     before += comments
     delimiter = announced[1] if announced else _delimiter(text)
+    line_end = "" if encoding.startswith(_WIDE) else _line_end(text, delimiter)
+    if line_end:
+        text = re.sub(rf"{line_end}[ \t]*(?=[\r\n]|\Z)", "", text)
     rows, ends = _first_rows(text, delimiter, '"', before, path)
     if not rows:
         raise DataError(f"{path} is empty")
     if not named:
-        return CsvFormat(encoding, delimiter, _decimal(rows, delimiter), _numbered(rows), before, rows, named=False)
+        decimal = _decimal(rows, delimiter)
+        return CsvFormat(encoding, delimiter, decimal, _numbered(rows), before, rows, named=False, line_end=line_end)
     columns = _names(rows, path, ends[0])
     units = _lines_of_units(rows)
     own = tuple(row for row in rows[1 + units :] if not is_header(row, columns))
-    return CsvFormat(encoding, delimiter, _decimal(own, delimiter), columns, ends[units], own, units > 0)
+    decimal = _decimal(own, delimiter)
+    return CsvFormat(encoding, delimiter, decimal, columns, ends[units], own, units > 0, line_end=line_end)
 
 
 def _first_rows(
@@ -219,12 +215,12 @@ class CsvRows(io.TextIOWrapper):
 
     def __init__(self, path: Path, form: CsvFormat) -> None:
         opened = _opened(path)
-        self._without_zeros: WithoutZeros | None = None
+        self._mended: MendedLines | None = None
         if not form.encoding.startswith(_WIDE):
             gap = "NaN" if form.delimiter == BLANKS else ""
             gaps = form.delimiter.join([gap] * len(form.columns))
-            self._without_zeros = WithoutZeros(opened, gaps.encode())
-            opened = io.BufferedReader(self._without_zeros, _BUFFER_BYTES)
+            self._mended = MendedLines(opened, gaps.encode(), form.line_end.encode())
+            opened = io.BufferedReader(self._mended, _BUFFER_BYTES)
         super().__init__(opened, encoding=form.encoding, errors="replace", newline="")
         for _ in itertools.islice(self, form.header_lines):
             pass
@@ -232,7 +228,7 @@ class CsvRows(io.TextIOWrapper):
     @property
     def zeroed(self) -> int:
         """Number of lines with zero bytes, of those that were read so far."""
-        return 0 if self._without_zeros is None else self._without_zeros.zeroed
+        return 0 if self._mended is None else self._mended.zeroed
 
 
 def ends_within_a_line(path: Path, form: CsvFormat) -> bool:
@@ -291,51 +287,6 @@ def unreadable(path: Path, error: OSError | EOFError | zlib.error) -> str:
     if isinstance(error, zlib.error | gzip.BadGzipFile):
         return f"{path} is compressed by gzip and damaged ({error}): copy it again"
     return f"cannot read {path}: {error.strerror or error}"
-
-
-def is_number(text: str) -> bool:
-    """Tells whether a field is a number or a truth value, with either decimal sign."""
-    text = text.replace(_MINUS, "-")
-    return (
-        _NUMBER.fullmatch(text) is not None
-        or _GROUPED_NUMBER.fullmatch(text) is not None
-        or text.lower() in ("true", "false", "nan", "inf", "-inf")
-    )
-
-
-def number_with_unit(fields: Sequence[str]) -> str:
-    """Returns the first of some fields if all are numbers with one of a few units or currencies; empty otherwise.
-
-    Such a column is not read as numbers: on another device, or further down, it may have another unit.
-    """
-    found = [_NUMBER_WITH_UNIT.fullmatch(field) for field in fields]
-    units = {(match["before"], match["behind"]) for match in found if match is not None}
-    sure = bool(found) and None not in found and len(units) <= _MAX_UNITS and ("", "") not in units
-    return fields[0] if sure else ""
-
-
-def point_number(text: str, decimal: str) -> str:
-    """Returns a number as Python reads it: with a point, and no signs between groups of digits; other text as it is.
-
-    Args:
-        text: A field without blanks at its ends.
-        decimal: Decimal sign of the file, a point or a comma. The other of the two stands between groups of digits.
-    """
-    text = text.replace(_MINUS, "-")
-    grouped = _GROUPED_NUMBER.fullmatch(text)
-    if grouped is not None and (grouped[3] != decimal or grouped[4]):
-        return grouped[1] + grouped[2].replace(grouped[3], "") + (f".{grouped[5]}" if grouped[4] else "")
-    return text.replace(",", ".") if decimal == "," and _NUMBER.fullmatch(text) else text
-
-
-_NUMBER_WITH_UNIT = re.compile(
-    r"(?P<before>[$€£¥₹]|[A-Z]{3}(?= )|)\s*"
-    r"[-+\u2212]?\d[\d.,'\u2019\u00a0\u202f]*\s*"
-    r"(?P<behind>[^\W\d_]{1,6}[²³]?(/[^\W\d_]{1,4}[²³]?)?|[%‰°$€£¥₹][CF]?|;|)"
-)
-_MAX_UNITS = 3
-_MAX_LINES_OF_UNITS = 2
-_MIN_UNITS = 2
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -441,12 +392,19 @@ def _delimiter(text: str) -> str:
     return BLANKS if _are_separated_by_blanks(lines) else best
 
 
+def _line_end(text: str, delimiter: str) -> str:
+    """Returns a semicolon if most rows end with one and another sign separates their fields; empty otherwise."""
+    lines = [line.rstrip() for line in itertools.islice(io.StringIO(text), _SAMPLE_ROWS) if line.strip()]
+    rows = lines[1:] or lines  # names may stand without one
+    return ";" if delimiter != ";" and sum(row.endswith(";") for row in rows) >= _MIN_ALIKE * len(rows) > 0 else ""
+
+
 def _leaves_blanks_between_numbers(lines: Sequence[str], delimiter: str) -> bool:
     """Tells whether a delimiter leaves several numbers in one field of most lines, as a decimal comma or a tab does."""
 
     def holds_numbers(field: str) -> bool:
         parts = field.split()
-        return len(parts) > 1 and all(map(is_number, parts)) and not _GROUPED_NUMBER.fullmatch(field.strip())
+        return len(parts) > 1 and all(map(is_number, parts)) and not GROUPED_NUMBER.fullmatch(field.strip())
 
     rows = list(csv.reader(lines, delimiter=delimiter))
     return sum(any(map(holds_numbers, row)) for row in rows) >= _MIN_ALIKE * len(rows) > 0
@@ -508,13 +466,13 @@ def _decimal(rows: Sequence[tuple[str, ...]], delimiter: str) -> str:
     """Returns the decimal sign: what stands before other than three digits, or after groups of three, decides."""
     commas = False
     for field in itertools.chain.from_iterable(rows):
-        grouped = _GROUPED_NUMBER.fullmatch(field)
+        grouped = GROUPED_NUMBER.fullmatch(field)
         if grouped is not None and grouped[4]:
             if grouped[4] == ".":
                 return "."
             commas = True
-        elif grouped is None and _POINT_NUMBER.fullmatch(field):
+        elif grouped is None and POINT_NUMBER.fullmatch(field):
             return "."
-        elif _COMMA_NUMBER.fullmatch(field) and (grouped is None or delimiter != ","):
+        elif COMMA_NUMBER.fullmatch(field) and (grouped is None or delimiter != ","):
             commas = True
     return "," if commas else "."

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, cast
 import msgspec
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.tables.csv_format import GAPS, NO_NUMBERS, UNREADABLE, is_number, unreadable
+from fedlp_edge.learning.data.tables.csv_format import UNREADABLE, unreadable
+from fedlp_edge.learning.data.tables.field_values import GAPS, NO_NUMBERS, is_number
 
 Record = dict[str, Any]
 

@@ -18,22 +18,24 @@ from fedlp_edge.learning.data.spec import TableOptions
 from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.data.tables.csv_format import (
     BLANKS,
-    GAPS,
-    NO_NUMBERS,
-    SWITCHES,
     UNREADABLE,
     CsvFormat,
     CsvRows,
     ends_within_a_line,
     find_format,
-    is_number,
     line_of,
-    number_with_unit,
-    point_number,
     rows_of,
     unreadable,
 )
 from fedlp_edge.learning.data.tables.doubtful_values import far_value, mark_of_gaps
+from fedlp_edge.learning.data.tables.field_values import (
+    GAPS,
+    NO_NUMBERS,
+    SWITCHES,
+    is_number,
+    number_with_unit,
+    point_number,
+)
 from fedlp_edge.learning.data.tables.json_lines import JsonTable
 from fedlp_edge.learning.data.tables.parquet_format import (
     nested_columns,

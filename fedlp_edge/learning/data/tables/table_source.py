@@ -21,12 +21,12 @@ from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split
 from fedlp_edge.learning.data.readers.selected import ShapedReader
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
 from fedlp_edge.learning.data.spec import DataSpec, TableOptions
+from fedlp_edge.learning.data.tables.mended_lines import is_blank
 from fedlp_edge.learning.data.tables.row_counters import RowCounters
 from fedlp_edge.learning.data.tables.table_files import FOLDER, TableFile
 from fedlp_edge.learning.data.tables.table_folders import copies_in, file_names, folder_name, table_files
 from fedlp_edge.learning.data.tables.table_report import TableReport
 from fedlp_edge.learning.data.tables.windows import WindowPlan, WindowReader
-from fedlp_edge.learning.data.tables.zero_bytes import is_blank
 from fedlp_edge.system.machine_cache import cache_directory
 
 _WHOLE_WITH_EXPONENT = re.compile(r"\d(\.\d+)?[eE][+-]?0?\d")  # as numpy.savetxt writes numbers of classes

@@ -11,9 +11,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.tables.csv_format import (
     CsvFormat,
     find_format,
-    is_number,
     line_of,
-    point_number,
     rows_of,
 )
 
@@ -123,28 +121,19 @@ def test_rows_have_the_numbers_of_their_lines(tmp_path: Path) -> None:
     assert line_of(path, found, 1) == 4
 
 
-@pytest.mark.parametrize(
-    ("text", "decimal", "number"),
-    [
-        ("1.234,5", ",", "1234.5"),
-        ("8.600", ",", "8600"),
-        ("8.600", ".", "8.600"),
-        ("1,234,567", ".", "1234567"),
-        ("1,234.5", ".", "1234.5"),
-        ("1\u202f234,5", ",", "1234.5"),
-        ("1'234.5", ".", "1234.5"),
-        ("\u22121,5", ",", "-1.5"),
-        ("1,5", ".", "1,5"),
-        ("low, high", ",", "low, high"),
-    ],
-)
-def test_numbers_of_any_locale_are_read(text: str, decimal: str, number: str) -> None:
-    assert point_number(text, decimal) == number
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n"])
+def test_semicolons_behind_rows_that_commas_separate_are_no_part_of_the_last_field(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"user,x,z{end}33,-0.69,0.5;{end}33,5.01,-11.2;{end}".replace("z", "z;"), newline="")
+    found = find_format(path)
+    assert (found.columns, found.line_end) == (("user", "x", "z"), ";")
+    assert found.rows == (("33", "-0.69", "0.5"), ("33", "5.01", "-11.2"))
+    assert [row for _, row in rows_of(path, found)] == [["33", "-0.69", "0.5"], ["33", "5.01", "-11.2"]]
 
 
-@pytest.mark.parametrize(("text", "number"), [("1,5", True), ("-2e3", True), ("TRUE", True), ("1.2.3", False)])
-def test_numbers_are_told_with_either_decimal_sign(text: str, number: bool) -> None:
-    assert is_number(text) == number
+def test_semicolons_that_end_few_lines_or_separate_fields_stay(tmp_path: Path) -> None:
+    assert form(tmp_path / "t.csv", b"a,b\n1,x;\n2,y\n3,z\n").line_end == ""
+    assert form(tmp_path / "t.csv", b"a;b;\n1;2;\n").line_end == ""
 
 
 def test_file_that_is_damaged_behind_its_first_rows_is_refused_where_it_is_read(tmp_path: Path) -> None:

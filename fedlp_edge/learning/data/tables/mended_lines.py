@@ -1,12 +1,14 @@
-"""This module reads text files of which a power cut has left zero bytes, as file systems do with what was not written.
+"""This module reads text files whose lines are not quite what they should be.
 
-A line that holds any becomes a line of empty fields: what stood there is lost, and the rows beside it do not follow one
-another.
+A power cut leaves zero bytes, as file systems do with what was not written. A line that holds any becomes a line of
+empty fields: what stood there is lost, and the rows beside it do not follow one another. Some programs end each line
+with a sign that is no delimiter, such as a semicolon behind fields that commas separate.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,20 +24,22 @@ def is_blank(path: Path) -> bool:
         return False
 
 
-class WithoutZeros(io.RawIOBase):
-    """The bytes of a file with another line in the place of each line with zero bytes.
+class MendedLines(io.RawIOBase):
+    """The bytes of a file with another line in the place of each line with zero bytes, and without a sign at its end.
 
     Args:
         file: Open file.
         line: The other line, without its end.
+        sign: Sign to leave out before the end of each line; empty for none.
 
     Attributes:
         zeroed: Number of lines with zero bytes, of what was read so far.
     """
 
-    def __init__(self, file: BinaryIO, line: bytes) -> None:
+    def __init__(self, file: BinaryIO, line: bytes, sign: bytes = b"") -> None:
         self._file = file
         self._line = line
+        self._sign = re.compile(re.escape(sign) + rb"[ \t]*(?=[\r\n]|\Z)") if sign else None
         self._begun = b""  # the beginning of a line whose end was not read yet
         self._rest = memoryview(b"")
         self.zeroed = 0
@@ -73,6 +77,8 @@ class WithoutZeros(io.RawIOBase):
         return self._mended(lines)
 
     def _mended(self, lines: bytes) -> bytes:
+        if self._sign is not None:
+            lines = self._sign.sub(b"", lines)
         if b"\0" not in lines:
             return lines
         mended = [self._line + b"\n" if b"\0" in line else line for line in io.BytesIO(lines)]

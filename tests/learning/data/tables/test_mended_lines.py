@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.learning.data.tables import zero_bytes
-from fedlp_edge.learning.data.tables.zero_bytes import WithoutZeros, is_blank
+from fedlp_edge.learning.data.tables import mended_lines
+from fedlp_edge.learning.data.tables.mended_lines import MendedLines, is_blank
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ from fedlp_edge.learning.data.tables.zero_bytes import WithoutZeros, is_blank
         (b"\0\n\0 7\n", 2, b",\n,\n"),
     ],
 )
-def test_a_line_with_zero_bytes_becomes_another_one(content: bytes, count: int, read: bytes) -> None:
-    file = WithoutZeros(io.BytesIO(content), b",")
+def test_a_line_with_mended_lines_becomes_another_one(content: bytes, count: int, read: bytes) -> None:
+    file = MendedLines(io.BytesIO(content), b",")
     assert file.read() == read
     assert file.zeroed == count
 
@@ -30,21 +30,28 @@ def test_a_line_with_zero_bytes_becomes_another_one(content: bytes, count: int, 
 def test_lines_that_lie_across_what_is_read_at_once_stay_whole(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
     lines = [b"1,2", b"33,444", b"", b"5,6666666", b"7"]
     for size in range(1, 24):
-        monkeypatch.setattr(zero_bytes, "_CHUNK", size)
-        assert WithoutZeros(io.BytesIO(end.join(lines)), b",").read() == end.join(lines)
+        monkeypatch.setattr(mended_lines, "_CHUNK", size)
+        assert MendedLines(io.BytesIO(end.join(lines)), b",").read() == end.join(lines)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 100])
 def test_zero_bytes_are_found_wherever_a_line_is_cut(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(zero_bytes, "_CHUNK", size)
-    file = WithoutZeros(io.BytesIO(b"1,2\n33,\0\0\0\n\0,4\n5,6\n"), b",")
+    monkeypatch.setattr(mended_lines, "_CHUNK", size)
+    file = MendedLines(io.BytesIO(b"1,2\n33,\0\0\0\n\0,4\n5,6\n"), b",")
     assert file.read() == b"1,2\n,\n,\n5,6\n"
     assert file.zeroed == 2
 
 
-def test_a_file_of_zero_bytes_is_as_blank_as_an_empty_one(tmp_path: Path) -> None:
+def test_a_file_of_mended_lines_is_as_blank_as_an_empty_one(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     for content, blank in ((b"", True), (b"\0" * 9, True), (b"\0\0x", False)):
         path.write_bytes(content)
         assert is_blank(path) is blank
     assert not is_blank(tmp_path / "missing.csv")
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100])
+def test_a_sign_at_the_ends_of_lines_is_left_out_and_none_within(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(mended_lines, "_CHUNK", size)
+    file = MendedLines(io.BytesIO(b"1,a;b;\n2,c; \r\n3,d\n4,e;"), b",", b";")
+    assert file.read() == b"1,a;b\n2,c\r\n3,d\n4,e"
