@@ -10,11 +10,9 @@ import logging
 import math
 from collections.abc import Callable
 
-log = logging.getLogger("fedlp.coordinator")
+from coordinator.limits import LIMITS
 
-HELD_SECONDS = 10.0
-"""Seconds without a look at the clock after which the process was held, or busy, and has heard nobody: its loop looks
-at it several times a second."""
+log = logging.getLogger("fedlp.coordinator")
 
 
 class AwakeClock:
@@ -32,10 +30,12 @@ class AwakeClock:
     def __call__(self) -> float:
         """Returns the time that it shows, in seconds."""
         now = self._clock()
-        held, self._seen = now - self._seen - HELD_SECONDS, now
+        held, self._seen = now - self._seen - LIMITS.held_seconds, now
         if held > 0.0:
             self._left_out += held
-            log.info("this process did not run for %.0f s, or was busy: deadlines wait for that", held + HELD_SECONDS)
+            log.info(
+                "this process did not run for %.0f s, or was busy: deadlines wait for that", held + LIMITS.held_seconds
+            )
         return now - self._left_out
 
 

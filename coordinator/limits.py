@@ -28,6 +28,8 @@ class CoordinatorLimits:
             together with the coordinator have reported by then.
         unanswered_seconds: Seconds after which it is said that a device does not answer what it is told to hold; most
             build their model in less.
+        held_seconds: Seconds without a look at the clock after which the process was held, or busy, and has heard
+            nobody: its loop looks at it several times a second.
         class_settle_seconds: Seconds from the report that makes enough devices until class numbers are given: others
             may be about to report.
         message_burst: Messages of one device that are heeded at once; one whose connection comes and goes needs some at
@@ -98,6 +100,7 @@ class CoordinatorLimits:
     search_seconds: float = 15.0
     alone_seconds: float = 60.0
     unanswered_seconds: float = 120.0
+    held_seconds: float = 10.0
     class_settle_seconds: float = 2.0
     message_burst: int = 30
     messages_per_second: float = 0.5
