@@ -206,12 +206,13 @@ class MqttTransport:
         """Disconnects as ``Transport.stop`` says; no event follows."""
         self._stopping.set()
         self._wake()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(ABANDON_SECONDS)
+        thread = self._thread  # which a start that fails meanwhile takes back
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(ABANDON_SECONDS)
             if self._connecting:
                 self._abandoned = True
                 return  # there is no connection to end, and the thread ends with its attempt, or with this process
-            self._thread.join()
+            thread.join()
         self._close_wake()
 
     def _close_wake(self) -> None:
