@@ -32,38 +32,14 @@ FORMS = f"{', '.join(DATASET_NAMES)}, {_OWN}"
 OPTIONS = ("share", "partition", "seed", "limit", "holdout")
 """Options of all sources."""
 
+_COLUMNS = ("target", "features", "group", "only", "time", "window", "stride", "horizon", "missing", "shape")
+
 OWN_OPTIONS: dict[str, tuple[str, ...]] = {
     "imagefolder": ("size", "channels", "cache"),
     "audiofolder": ("rate", "seconds", "mels", "cache"),
-    "csv": (
-        "target",
-        "features",
-        "group",
-        "only",
-        "time",
-        "window",
-        "stride",
-        "horizon",
-        "missing",
-        "encoding",
-        "header",
-        "shape",
-        "cache",
-    ),
-    "json": ("target", "features", "group", "only", "time", "window", "stride", "horizon", "missing", "shape", "cache"),
-    "parquet": (
-        "target",
-        "features",
-        "group",
-        "only",
-        "time",
-        "window",
-        "stride",
-        "horizon",
-        "missing",
-        "shape",
-        "cache",
-    ),
+    "csv": (*_COLUMNS, "encoding", "header", "cache"),
+    "json": (*_COLUMNS, "cache"),
+    "parquet": (*_COLUMNS, "cache"),
     "huggingface": ("target", "features", "group", "only", "size", "channels", "rate", "seconds", "mels", "cache"),
     "npz": ("only",),
     "callable": ("only", "cache"),

@@ -239,6 +239,7 @@ class MqttTransport:
         else:
             _settle(first, BrokerError("stopped before the broker answered"))
         finally:
+            self._connecting = False
             if self._abandoned:
                 self._close_wake()
 
