@@ -30,12 +30,10 @@ class AwakeClock:
     def __call__(self) -> float:
         """Returns the time that it shows, in seconds."""
         now = self._clock()
-        held, self._seen = now - self._seen - LIMITS.held_seconds, now
-        if held > 0.0:
-            self._left_out += held
-            log.info(
-                "this process did not run for %.0f s, or was busy: deadlines wait for that", held + LIMITS.held_seconds
-            )
+        unseen, self._seen = now - self._seen, now
+        if unseen > LIMITS.held_seconds:
+            self._left_out += unseen - LIMITS.held_seconds
+            log.info("this process did not run for %.0f s, or was busy: deadlines wait for that", unseen)
         return now - self._left_out
 
 

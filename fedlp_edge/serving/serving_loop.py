@@ -53,7 +53,8 @@ def serve_model(
     """
     served = ServedModel(Path(options.model), options.threads)
     listening = _listening(options) if options.listen is not None else None
-    with StopSignal() as stop:
+    connecting: list[MqttTransport] = []
+    with StopSignal(lambda: _cancel(connecting)) as stop:
         threads = []
         if listening is not None:
             threads.append(threading.Thread(target=_serve_http, args=(served, listening, stop), daemon=True))
@@ -67,21 +68,40 @@ def serve_model(
             if options.broker is None:
                 stop.wait()
             else:
-                _serve_mqtt(served, options.broker, options.topic, stop, alone=listening is None)
+                _serve_mqtt(served, options.broker, options.topic, stop, connecting, alone=listening is None)
         finally:
             stop.set()
             for thread in threads:
                 thread.join(_END_SECONDS)
 
 
-def _serve_mqtt(served: ServedModel, broker: BrokerSettings, topic: str, stop: StopSignal, *, alone: bool) -> None:
-    """Answers requests from a broker, and asks one that refuses the login again, as HTTP must not end with it."""
+def _serve_mqtt(
+    served: ServedModel,
+    broker: BrokerSettings,
+    topic: str,
+    stop: StopSignal,
+    connecting: list[MqttTransport],
+    *,
+    alone: bool,
+) -> None:
+    """Answers requests from a broker, and asks one that refuses the login again, as HTTP must not end with it.
+
+    Args:
+        served: Model that answers.
+        broker: Settings of the broker.
+        topic: Topic of the requests.
+        stop: Ends the answers.
+        connecting: Holds the transport, for a stop that comes while it makes its connection.
+        alone: Whether there is no HTTP, so that a refusal is the end.
+    """
     told = ""
     while not stop.is_set():
         try:
             # HTTP goes on where the broker is away, and so does MQTT once it is there.
             transport = MqttTransport(broker.address(), f"fedlp-serve-{secrets.token_hex(8)}", patient=True)
-            threading.Thread(target=_cancel_start, args=(transport, stop), daemon=True).start()
+            connecting[:] = [transport]
+            if stop.is_set():
+                return
             MqttServer(served, transport, topic).run(stop.is_set)
         except BrokerError as error:
             if alone:
@@ -92,10 +112,10 @@ def _serve_mqtt(served: ServedModel, broker: BrokerSettings, topic: str, stop: S
             stop.wait(LOGIN_SECONDS)
 
 
-def _cancel_start(transport: MqttTransport, stop: StopSignal) -> None:
+def _cancel(connecting: list[MqttTransport]) -> None:
     """Lets a connection that is being made not hold up the end."""
-    stop.wait()
-    transport.cancel_start()
+    for transport in connecting:
+        transport.cancel_start()
 
 
 def _serve_http(served: ServedModel, listening: socket.socket, stop: StopSignal) -> None:

@@ -121,6 +121,7 @@ _OTHER_NAMES = {
 """Names that people give to kinds of sources, and what these are called."""
 
 _FOLDERS = ("imagefolder", "audiofolder")
+_TABLES = ("csv", "json", "parquet")
 _WITH_GROUPS = ("npz", "callable")
 """Sources that hold the groups of their samples beside these, without a column."""
 
@@ -366,7 +367,7 @@ def _check_path(spec: DataSpec, path: Path) -> None:
         raise DataError('pictures need Pillow: pip install "fedlp-edge[vision]"')
     if spec.source == "audiofolder":
         require_scipy()
-    if spec.source in ("csv", "json", "parquet") and find_spec("pandas") is None:
+    if spec.source in _TABLES and find_spec("pandas") is None:
         raise DataError('tables need pandas: pip install "fedlp-edge[tables]"')
     if spec.source in ("parquet", "huggingface") and find_spec("pyarrow") is None:
         raise DataError('Parquet needs pyarrow: pip install "fedlp-edge[tables]"')
@@ -380,7 +381,7 @@ def _check_path(spec: DataSpec, path: Path) -> None:
         )
     if spec.source in ("parquet", "huggingface", "npy") and path.is_file() and path.name.lower().endswith(ARCHIVES):
         raise DataError(f"{path} is an archive: unpack it, and name what was in it")
-    if spec.source in ("csv", "json", "parquet", "huggingface", "npy") and not path.exists():
+    if spec.source in (*_TABLES, "huggingface", "npy") and not path.exists():
         raise DataError(f"there is no file or directory {shown_path(path)}{hint}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,25 @@ from fedlp_edge.learning.data.tables.csv_format import is_text
 from fedlp_edge.learning.foreign_code import error_line
 
 
-def parquet_columns(path: Path) -> tuple[tuple[str, ...], set[str]]:
-    """Returns the names of all columns, and of those that hold numbers.
+@dataclass(frozen=True, slots=True)
+class ParquetColumns:
+    """Names the columns of a Parquet file by what they hold.
+
+    Attributes:
+        names: Names of all columns but a pandas index.
+        numbers: Names of those that hold numbers.
+        nested: Names of those of lists or records.
+        times: Names of those of points in time, dates, clock times or durations.
+    """
+
+    names: tuple[str, ...]
+    numbers: frozenset[str]
+    nested: frozenset[str]
+    times: tuple[str, ...]
+
+
+def parquet_columns(path: Path) -> ParquetColumns:
+    """Reads which columns a file has.
 
     Raises:
         DataError: The file cannot be read, or two columns have one name.
@@ -31,28 +49,16 @@ def parquet_columns(path: Path) -> tuple[tuple[str, ...], set[str]]:
         raise DataError(f"{path}: two columns are both called {twice[0]!r}: rename one")
     types = pyarrow.types
     tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
-    numeric = {field.name for field in schema if any(test(field.type) for test in tests)}
-    return tuple(name for name in schema.names if not name.startswith("__index_level_")), numeric
+    return ParquetColumns(
+        names=tuple(name for name in schema.names if not name.startswith("__index_level_")),
+        numbers=frozenset(field.name for field in schema if any(test(field.type) for test in tests)),
+        nested=frozenset(field.name for field in schema if types.is_nested(field.type)),
+        times=tuple(field.name for field in schema if types.is_temporal(field.type)),
+    )
 
 
 def _are_alike(names: Sequence[str]) -> bool:
     return len(set(names)) < len(names)
-
-
-def nested_columns(path: Path) -> frozenset[str]:
-    """Returns the names of the columns of lists or records."""
-    import pyarrow.parquet  # noqa: PLC0415 - an extra
-
-    schema = pyarrow.parquet.read_schema(path)
-    return frozenset(field.name for field in schema if pyarrow.types.is_nested(field.type))
-
-
-def time_columns(path: Path) -> tuple[str, ...]:
-    """Returns the names of the columns of points in time, dates, clock times or durations."""
-    import pyarrow.parquet  # noqa: PLC0415 - an extra
-
-    schema = pyarrow.parquet.read_schema(path)
-    return tuple(field.name for field in schema if pyarrow.types.is_temporal(field.type))
 
 
 def parquet_frames(path: Path, wanted: list[str], rows: int) -> Iterator[Any]:

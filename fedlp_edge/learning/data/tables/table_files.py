@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,7 @@ from fedlp_edge.learning.data.tables.field_values import (
     point_number,
 )
 from fedlp_edge.learning.data.tables.json_lines import JsonTable
-from fedlp_edge.learning.data.tables.parquet_format import (
-    nested_columns,
-    parquet_columns,
-    parquet_frames,
-    time_columns,
-)
+from fedlp_edge.learning.data.tables.parquet_format import parquet_columns, parquet_frames
 from fedlp_edge.learning.data.tables.table_folders import partition_of
 from fedlp_edge.learning.data.tables.time_column import TimeColumn
 from fedlp_edge.learning.foreign_code import error_line
@@ -132,6 +127,7 @@ class TableFile:
         self._numeric_target = kind in ("values", "labels") or len(options.target) > 1
         self._form: CsvFormat | None = None
         self._json: JsonTable | None = None
+        numeric: Set[str]
         nested, times = frozenset[str](), tuple[str, ...]()
         if source == "csv":
             self._form = find_format(path, options.encoding, named=options.header)
@@ -141,8 +137,8 @@ class TableFile:
             self._json = JsonTable(path)
             self.columns, numeric, nested = self._json.columns, self._json.numbers, self._json.nested
         else:
-            (self.columns, numeric), nested = parquet_columns(path), nested_columns(path)
-            times = time_columns(path)
+            found = parquet_columns(path)
+            self.columns, numeric, nested, times = found.names, found.numbers, found.nested, found.times
         self._known = frozenset(self.columns)
         guessed = self._form is not None and self._form.encoding == "cp1252" and not options.encoding
         self.encoding = "cp1252" if guessed else ""

@@ -12,19 +12,15 @@ import pytest
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import load_data
 from fedlp_edge.learning.data.spec import parse_spec
-from fedlp_edge.learning.data.tables.parquet_format import (
-    nested_columns,
-    parquet_columns,
-    parquet_frames,
-    time_columns,
-)
+from fedlp_edge.learning.data.tables.parquet_format import parquet_columns, parquet_frames
 
 
 def test_columns_are_numbers_nested_or_text_and_rows_come_in_parts(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pa.parquet.write_table(pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"], "c": [[1], [2], [3]]}), path)
-    assert parquet_columns(path) == (("a", "b", "c"), {"a"})
-    assert nested_columns(path) == {"c"}
+    found = parquet_columns(path)
+    assert (found.names, found.numbers) == (("a", "b", "c"), {"a"})
+    assert found.nested == {"c"}
     assert [frame["a"].tolist() for frame in parquet_frames(path, ["a"], 2)] == [[1, 2], [3]]
 
 
@@ -32,7 +28,7 @@ def test_times_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     at = datetime(2024, 5, 1, tzinfo=UTC)
     pa.parquet.write_table(pa.table({"at": [at], "day": [at.date()], "took": [timedelta(seconds=2)], "a": [1]}), path)
-    assert time_columns(path) == ("at", "day", "took")
+    assert parquet_columns(path).times == ("at", "day", "took")
     data = load_data(parse_spec(f"parquet:{path}").whole())
     assert data.features == ("a",)
     assert (
