@@ -27,6 +27,8 @@ The names are loaded on first use, so that parts which must not need torch can i
 
 from __future__ import annotations
 
+import os
+
 __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # as checkers know it; typing itself takes longer to load than all else here
@@ -116,6 +118,10 @@ _MODULES = {
     "simulation.experiment": ("Experiment", "load_experiment"),
     "simulation.run": ("simulate",),
 }
+# From the moment it is loaded, onnxruntime 1.29 and newer reports to Microsoft: the machine, the program, the models by
+# name and digest. An owner who wants that sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 

@@ -32,6 +32,17 @@ def test_importing_the_package_loads_no_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_onnxruntime_reports_to_nobody_unless_the_owner_wants_it(tmp_path: Path) -> None:
+    code = "import fedlp_edge, onnxruntime"
+    environment = {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}  # not CI, which mutes it as well
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=Path(__file__).parents[1], check=True)
+    assert list(tmp_path.iterdir()) == []
+    chosen = {**environment, "ORT_DISABLE_TELEMETRY": "0"}
+    printed = "import fedlp_edge, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", printed], env=chosen, capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+
+
 def test_help_begins_with_a_table_of_contents() -> None:
     text = pydoc.plain(pydoc.render_doc(fedlp_edge))
     contents = [text.index(part) for part in ("Splitting a model", "Trying a fleet", "Using the result", "Errors")]
