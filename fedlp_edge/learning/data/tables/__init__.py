@@ -1,1 +1,1 @@
-"""Tables in CSV and Parquet files, whose rows or windows of successive rows are samples."""
+"""Tables in CSV, JSON and Parquet files, whose rows or windows of successive rows are samples."""

@@ -21,7 +21,7 @@ from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split
 from fedlp_edge.learning.data.readers.selected import ShapedReader
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
 from fedlp_edge.learning.data.spec import DataSpec, TableOptions
-from fedlp_edge.learning.data.tables.mended_lines import is_blank
+from fedlp_edge.learning.data.tables.formats.mended_lines import is_blank
 from fedlp_edge.learning.data.tables.row_counters import RowCounters
 from fedlp_edge.learning.data.tables.table_files import FOLDER, TableFile
 from fedlp_edge.learning.data.tables.table_folders import copies_in, file_names, folder_name, table_files
@@ -146,7 +146,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
     if not features:
         raise DataError(_no_numbers(files[0]))
     spool = RowSpool(spec.memory_bound, cache_directory("tables"))
-    guessed = next((str(file.path) for file in files if file.encoding), "")
+    guessed = next((str(file.path) for file in files if file.reader.guessed_encoding), "")
     unused = not options.features
     skipped = TableReport(
         empty,
@@ -156,7 +156,7 @@ def _read(spec: DataSpec, kind: TargetKind | None) -> _Table:
         nested=files[0].nested * unused,
         lists=files[0].lists * unused,
         units=files[0].units if unused else {},
-        unnamed=files[0].unnamed * unused,
+        unnamed=files[0].reader.unnamed * unused,
     )
     counters = RowCounters(() if options.features else features)
     without = np.zeros(len(features), np.int64)
@@ -227,7 +227,7 @@ def _opened(spec: DataSpec, kind: TargetKind | None) -> tuple[int, list[TableFil
         TableFile(path, spec.source, spec.table, kind, name, folder_name(path, spec.path))
         for path, name in zip(written, file_names(written, spec.path), strict=True)
     ]
-    filled = [file for file in files if file.has_rows]  # a logger begins a day with the names of its columns
+    filled = [file for file in files if file.reader.has_rows]  # a logger begins a day with the names of its columns
     return (len(paths) - len(filled), filled) if filled else (0, files)
 
 
@@ -240,7 +240,7 @@ def _leave_out_cut_class(file: TableFile, target: list[list[AnyArray]]) -> None:
         file: The file.
         target: Its values of each target column, in parts.
     """
-    parts = target[0] if len(target) == 1 and file.ends_within_a_line else []
+    parts = target[0] if len(target) == 1 and file.reader.ends_within_a_line else []
     if not parts or not len(parts[-1]) or any(part.dtype.kind != "U" for part in parts):
         return
     last = str(parts[-1][-1])
@@ -267,9 +267,9 @@ def _take_notes(report: TableReport, files: list[TableFile]) -> None:
     """Takes over what the files have found out about their values."""
     report.marks = {name: mark for file in files for name, mark in file.marks.items()}
     report.far = {name: value for file in files for name, value in file.far.items() if name not in report.marks}
-    report.headers = sum(file.headers for file in files)
-    report.zeroed = sum(file.zeroed for file in files)
-    report.line_of_units = any(file.line_of_units for file in files)
+    report.headers = sum(file.reader.headers for file in files)
+    report.zeroed = sum(file.reader.zeroed for file in files)
+    report.line_of_units = any(file.reader.line_of_units for file in files)
     report.gap_words = tuple(sorted(set().union(*(file.gap_words for file in files))))
 
 

@@ -28,7 +28,7 @@ def whole(table: TableFile, *features: str) -> TablePart:
 
 def test_columns_without_a_role_are_numbers_or_text(tmp_path: Path) -> None:
     table = opened(tmp_path / "t.csv", time=("time",), group="machine")
-    assert table.columns == ("time", "machine", "speed", "heat", "state")
+    assert table.reader.columns == ("time", "machine", "speed", "heat", "state")
     assert (table.numbers, table.text) == (("speed", "heat"), ())
     assert opened(tmp_path / "u.csv").text == ("machine",)
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -302,3 +304,24 @@ def test_rows_of_other_numbers_keep_them_in_their_shape(tmp_path: Path) -> None:
     assert (data.stored().dtype, data.scale, data.mean) == (torch.float32, 1.0, (0.0,))
     with pytest.raises(DataError, match="shape=1x3x3 takes 9 columns of numbers, and there are 4: name them with"):
         load(f"csv:{path}#shape=1x3x3")
+
+
+@pytest.mark.parametrize("source", ["csv", "json", "parquet"])
+def test_words_that_stand_for_a_gap_do_so_in_any_format(tmp_path: Path, source: str) -> None:
+    path = tmp_path / f"t.{source}"
+    rows = [("1", "a"), ("ERR", "b"), ("2", "ERR"), ("3", "b")]
+    if source == "csv":
+        path.write_text("x,y\n" + "".join(f"{x},{y}\n" for x, y in rows))
+    elif source == "json":
+        path.write_text("".join(f'{{"x": "{x}", "y": "{y}"}}\n' for x, y in rows))
+    else:
+        pa.parquet.write_table(pa.table({"x": [x for x, _ in rows], "y": [y for _, y in rows]}), path)
+    data = load_data(parse_spec(f"{source}:{path}#target=y&features=x&missing=ERR").whole())
+    assert (data.stored().tolist(), data.classes) == ([[1], [3]], ("a", "b"))
+    with pytest.raises(DataError, match=r"column 'x' holds 'ERR', not a number: mend it, add missing=ERR if it stands"):
+        load_data(parse_spec(f"{source}:{path}#target=y&features=x").whole())
+
+
+def test_words_of_gaps_may_have_blanks_around_them(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,y\n1,a\n NA ,b\n2,a\n3 ,b\n")
+    assert load_data(parse_spec(f"csv:{tmp_path / 't.csv'}#target=y").whole()).stored().tolist() == [[1], [2], [3]]

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.tables import arff_header
 from fedlp_edge.learning.data.tables.field_values import (
     COMMA_NUMBER,
     GAPS,
@@ -27,7 +26,8 @@ from fedlp_edge.learning.data.tables.field_values import (
     is_number,
     point_number,
 )
-from fedlp_edge.learning.data.tables.mended_lines import MendedLines
+from fedlp_edge.learning.data.tables.formats import arff_header
+from fedlp_edge.learning.data.tables.formats.mended_lines import MendedLines
 
 if TYPE_CHECKING:
     from _csv import Reader as CsvReader

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.learning.data.tables import mended_lines
-from fedlp_edge.learning.data.tables.mended_lines import MendedLines, is_blank
+from fedlp_edge.learning.data.tables.formats import mended_lines
+from fedlp_edge.learning.data.tables.formats.mended_lines import MendedLines, is_blank
 
 
 @pytest.mark.parametrize(

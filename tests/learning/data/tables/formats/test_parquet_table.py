@@ -12,23 +12,27 @@ import pytest
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import load_data
 from fedlp_edge.learning.data.spec import parse_spec
-from fedlp_edge.learning.data.tables.parquet_format import parquet_columns, parquet_frames
+from fedlp_edge.learning.data.tables.formats import parquet_table
+from fedlp_edge.learning.data.tables.formats.parquet_table import ParquetTable
 
 
-def test_columns_are_numbers_nested_or_text_and_rows_come_in_parts(tmp_path: Path) -> None:
+def test_columns_are_numbers_nested_or_text_and_rows_come_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "t.parquet"
     pa.parquet.write_table(pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"], "c": [[1], [2], [3]]}), path)
-    found = parquet_columns(path)
-    assert (found.names, found.numbers) == (("a", "b", "c"), {"a"})
+    found = ParquetTable(path)
+    assert (found.columns, found.numbers) == (("a", "b", "c"), {"a"})
     assert found.nested == {"c"}
-    assert [frame["a"].tolist() for frame in parquet_frames(path, ["a"], 2)] == [[1, 2], [3]]
+    monkeypatch.setattr(parquet_table, "PART_ROWS", 2)
+    assert [frame["a"].tolist() for frame in found.frames(["a"], frozenset(), frozenset())] == [[1, 2], [3]]
 
 
 def test_times_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     at = datetime(2024, 5, 1, tzinfo=UTC)
     pa.parquet.write_table(pa.table({"at": [at], "day": [at.date()], "took": [timedelta(seconds=2)], "a": [1]}), path)
-    assert parquet_columns(path).times == ("at", "day", "took")
+    assert ParquetTable(path).times == {"at", "day", "took"}
     data = load_data(parse_spec(f"parquet:{path}").whole())
     assert data.features == ("a",)
     assert (
@@ -41,4 +45,4 @@ def test_what_is_no_parquet_file_is_refused_with_what_to_write(tmp_path: Path) -
     path = tmp_path / "t.parquet"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"is no Parquet file, or it is cut short; for a CSV file write csv:FILE"):
-        parquet_columns(path)
+        ParquetTable(path)

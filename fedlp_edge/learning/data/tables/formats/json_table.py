@@ -11,67 +11,72 @@ import gzip
 import io
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import msgspec
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.tables.csv_format import UNREADABLE, unreadable
 from fedlp_edge.learning.data.tables.field_values import GAPS, NO_NUMBERS, is_number
+from fedlp_edge.learning.data.tables.formats.csv_format import UNREADABLE, unreadable
+from fedlp_edge.learning.data.tables.formats.table_reader import PART_ROWS, TableReader
 
 Record = dict[str, Any]
 
 _FIRST_RECORDS = 1000
-_GAPS = frozenset(GAPS)
-_NO_NUMBERS = frozenset((*GAPS, *NO_NUMBERS))
 _LEAF = ("users", "user_data")
 _MAX_DEPTH = 8
 
 
-class JsonTable:
+class JsonTable(TableReader):
     """Reads one file of records.
+
+    The columns are those of the first records, and columns of numbers those of which most values there are numbers.
 
     Args:
         path: The file, compressed by gzip or not.
-
-    Attributes:
-        columns: Names of the columns, in the order in which the first records have them.
-        numbers: Names of the columns of which most values in the first records are numbers.
-        nested: Names of the columns of lists.
+        gap_words: Words that stand for a gap besides the usual ones.
 
     Raises:
         DataError: The file cannot be read, or holds something else than records.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    gaps = GAPS
+
+    def __init__(self, path: Path, gap_words: Sequence[str] = ()) -> None:
+        self.path = path
+        self._no_numbers = frozenset((*GAPS, *NO_NUMBERS, *gap_words))
         self._is_list = _begins_with_list(path)
         first = [record for _, record in itertools.islice(self.records(), _FIRST_RECORDS)]
         self.columns = tuple(dict.fromkeys(name for record in first for name in record))
+        self.has_rows = bool(self.columns)
         values = {name: [value for r in first if (value := r.get(name)) is not None] for name in self.columns}
-        self.nested = frozenset(name for name in self.columns if any(isinstance(v, list) for v in values[name]))
-        self.numbers = {name for name in self.columns if name not in self.nested and _are_numbers(values[name])}
+        self.nested = {name for name in self.columns if any(isinstance(value, list) for value in values[name])}
+        self.numbers = {name for name in self.columns if name not in self.nested and self._are_numbers(values[name])}
 
-    def frames(self, wanted: list[str], rows: int) -> Iterator[Any]:
-        """Yields the wanted columns as data frames of so many rows at most.
+    def frames(self, wanted: Sequence[str], texts: Set[str], times: Set[str]) -> Iterator[Any]:  # noqa: ARG002 - typed
+        """Yields some columns as data frames, with None for gaps.
 
         Raises:
             DataError: The file cannot be read, or a line is no record.
         """
         import pandas  # noqa: PLC0415 - an extra
 
-        gaps = {name: _NO_NUMBERS if name in self.numbers else _GAPS for name in wanted}
+        gaps = {name: self._no_numbers if name in self.numbers else frozenset(GAPS) for name in wanted}
         records = (record for _, record in self.records())
-        while part := list(itertools.islice(records, rows)):
+        while part := list(itertools.islice(records, PART_ROWS)):
             yield pandas.DataFrame({name: [_value(record.get(name), gaps[name]) for record in part] for name in wanted})
 
-    def line_of(self, row: int) -> int:
-        """Returns the number of the line, from 1, of a record; 0 for a record of a list, which has none."""
+    def place(self, row: int) -> str:
+        """Returns file and line of a record; in a list, which has no lines, its number from 0."""
         if self._is_list:
-            return 0
-        return next((line for number, (line, _) in enumerate(self.records()) if number == row), 0)
+            return f"{self.path}: row {row}"
+        return f"{self.path}:{next((line for number, (line, _) in enumerate(self.records()) if number == row), 0)}"
+
+    def lists(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """Returns those of some columns that hold lists."""
+        return tuple(name for name in columns if name in self.nested)
 
     def records(self) -> Iterator[tuple[int, Record]]:
         """Yields the records, each with the number of its line or, in a list, its own.
@@ -82,7 +87,7 @@ class JsonTable:
             DataError: The file cannot be read, or a line is no record.
         """
         try:
-            with _opened(self._path) as file:
+            with _opened(self.path) as file:
                 if self._is_list:
                     yield from self._listed(file.read())
                     return
@@ -95,7 +100,13 @@ class JsonTable:
                             return
                         yield line, record
         except UNREADABLE as error:
-            raise DataError(unreadable(self._path, error)) from None
+            raise DataError(unreadable(self.path, error)) from None
+
+    def _are_numbers(self, values: list[Any]) -> bool:
+        """Tells whether most of the values that are there, or all of none, are numbers, also in quotes."""
+        there = [value for value in values if not (isinstance(value, str) and value.strip() in self._no_numbers)]
+        numbers = sum(isinstance(v, int | float) or (isinstance(v, str) and is_number(v.strip())) for v in there)
+        return 2 * numbers >= len(there)
 
     def _record(self, text: bytes, line: int) -> Record | None:
         """Returns the record on a line; None for the beginning of one that is being written at the end of the file."""
@@ -105,23 +116,23 @@ class JsonTable:
             if not text.endswith(b"\n"):
                 return None
             hint = "; a record takes one line" if line == 1 else ""
-            raise DataError(f"{self._path}:{line}: this line is no JSON{hint}: mend it, or remove it") from None
-        return self._flat(value, f"{self._path}:{line}")
+            raise DataError(f"{self.path}:{line}: this line is no JSON{hint}: mend it, or remove it") from None
+        return self._flat(value, f"{self.path}:{line}")
 
     def _listed(self, content: bytes) -> Iterator[tuple[int, Record]]:
         try:
             values = _decoded(content)
         except ValueError as error:
-            raise DataError(f"{self._path} is no JSON, or it is cut short: {error}") from None
+            raise DataError(f"{self.path} is no JSON, or it is cut short: {error}") from None
         for number, value in enumerate(values, 1):
-            yield number, self._flat(value, f"{self._path}: record {number}")
+            yield number, self._flat(value, f"{self.path}: record {number}")
 
     def _flat(self, value: object, place: str) -> Record:
         if not isinstance(value, dict):
             raise DataError(f"{place}: {type(value).__name__} is no record: it needs an object with names and values")
         if all(key in value for key in _LEAF):
             raise DataError(
-                f"{self._path} is LEAF's JSON, with the samples of many users in one object: write a function that "
+                f"{self.path} is LEAF's JSON, with the samples of many users in one object: write a function that "
                 "returns them (docs/data.md has it)"
             )
         return (
@@ -144,13 +155,6 @@ def _decoded(text: bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def _are_numbers(values: list[Any]) -> bool:
-    """Tells whether most of the values that are there, or all of none, are numbers, also in quotes."""
-    there = [value for value in values if not (isinstance(value, str) and value.strip() in _NO_NUMBERS)]
-    numbers = sum(isinstance(v, int | float) or (isinstance(v, str) and is_number(v.strip())) for v in there)
-    return 2 * numbers >= len(there)
 
 
 def _value(value: Any, gaps: frozenset[str]) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.data.spec import parse_spec
-from fedlp_edge.learning.data.tables.json_lines import JsonTable
+from fedlp_edge.learning.data.tables.formats.json_table import JsonTable
 
 
 def written(tmp_path: Path, content: str | bytes, name: str = "log.jsonl") -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.tables.csv_format import (
+from fedlp_edge.learning.data.tables.formats.csv_format import (
     CsvFormat,
     find_format,
     line_of,

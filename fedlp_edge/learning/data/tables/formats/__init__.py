@@ -1,0 +1,1 @@
+"""Files of tables behind one interface: CSV with ARFF, JSON and Parquet."""
