@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from coordinator.monitoring.settings import MonitoringSettings
 from fedlp_edge.config.recipes import RecipeName, with_recipe
 from fedlp_edge.config.renamed_keys import RENAMED
 from fedlp_edge.config.toml import Document, load_toml
@@ -90,6 +91,7 @@ class FleetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: AdmissionLimits = AdmissionLimits()
     evaluation: EvaluationSettings = EvaluationSettings()
     export: ExportSettings = ExportSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
 
     def __post_init__(self) -> None:
         check_exits(self.model, self.training)

@@ -14,6 +14,7 @@ class CoordinatorLimits:
             stays far below.
         heartbeat_seconds: Seconds after which the loop looks at its clocks, whatever comes.
         items_between_ticks: Messages that are taken in a row before the loop looks at its clocks.
+        state_seconds: Seconds between two states of the run that are published for dashboards, at the least.
         build_seconds: Seconds that the worker may take to build the model; a large one takes minutes.
         trial_export_seconds: Seconds that a trial export may take before the first round; ten times what usual models
             take.
@@ -91,6 +92,7 @@ class CoordinatorLimits:
     control_bytes: int = 1 << 20
     heartbeat_seconds: float = 0.5
     items_between_ticks: int = 32
+    state_seconds: float = 1.0
     build_seconds: float = 600.0
     trial_export_seconds: float = 600.0
     return_seconds: float = 20.0

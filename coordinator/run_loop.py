@@ -21,6 +21,7 @@ from coordinator.fleet.echo_traffic import EchoTraffic
 from coordinator.fleet.message_rate_limit import MessageRateLimit
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
+from coordinator.monitoring.state_topic import StateTopic
 from coordinator.run_context import RunContext
 from coordinator.run_parts import RunParts
 from coordinator.transfer.refusals import BrokerRefusals
@@ -68,6 +69,7 @@ class RunLoop:
         inbox: Queue for the events of transport, worker and stop signal.
         transport: Connected.
         coordinator_topic: Topic on which another coordinator would announce itself.
+        state_topic: Topic with the state of the run.
         began: Time when the coordinator started, in seconds of the run's clock.
         hand_out: Whether to hand out the models of a run that is finished: wait without end for the devices that lack
             their final models.
@@ -80,6 +82,7 @@ class RunLoop:
         inbox: queue.SimpleQueue[InboxItem],
         transport: Transport,
         coordinator_topic: CoordinatorTopic,
+        state_topic: StateTopic,
         began: float,
         *,
         hand_out: bool = False,
@@ -94,6 +97,7 @@ class RunLoop:
         self._inbox = inbox
         self._transport = transport
         self._coordinator_topic = coordinator_topic
+        self._state_topic = state_topic
         self._topics = Topics(context.config.fleet)
         self._device_search = DeviceSearch(self._topics, transport, context.clock())
         self._message_rates = MessageRateLimit(context.clock)
@@ -137,6 +141,7 @@ class RunLoop:
             self._rounds.tick()
             self._model_server.tick()
             self._summary_file.tick()
+            self._state_topic.tick()
             self._device_search.tick(self._context.clock(), alone=not self._membership.all())
             if self._connected:  # without a broker nobody can be heard, so nobody is given up
                 self._final_stage.tick()
@@ -206,7 +211,7 @@ class RunLoop:
             case Connected() | Disconnected():
                 self._connection_changed(item)
             case Refused():
-                if not self._device_search.asked(item.topic):
+                if not self._device_search.asked(item.topic) and not self._state_topic.refused(item):
                     self._refusals.take(item, self._taken)
             case _:
                 pass
@@ -227,6 +232,7 @@ class RunLoop:
         if not event.repeated:
             log.info("connected to the broker again")
             self._context.emit(events.BrokerReconnected(time=time.time()))
+        self._state_topic.connected()
         # Another one may have come meanwhile; if not, this one says that it is there.
         self._coordinator_topic.ask()
 

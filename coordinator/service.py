@@ -22,6 +22,7 @@ from coordinator.final.export_trial import try_export
 from coordinator.fleet.fleet_classes import FleetClasses
 from coordinator.inbox import InboxItem
 from coordinator.limits import LIMITS
+from coordinator.monitoring.state_topic import StateTopic
 from coordinator.run_context import RunContext
 from coordinator.run_loop import RunLoop
 from coordinator.run_parts import assemble
@@ -30,6 +31,7 @@ from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.core.start_weights import StartWeightsReport
 from fedlp_edge.errors import (
     DataError,
+    FedLPError,
     FreezeError,
     ModelError,
     OperatorError,
@@ -40,6 +42,7 @@ from fedlp_edge.errors import (
 )
 from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.reporting import events
+from fedlp_edge.reporting.log import read_events
 from fedlp_edge.storage.checkpoints import Checkpoints
 from fedlp_edge.storage.incomplete_copies import lost_rounds
 from fedlp_edge.storage.journal import Journal
@@ -84,13 +87,16 @@ class Coordinator:
         self._inbox = inbox
         self._transport = transport
         self._worker = worker
-        self._emit = emit
         self._clock = clock
         self._began = clock()
         self._background = Background(executor or ThreadPoolExecutor(1, "disk"), inbox.put)
         self._topics = Topics(config.fleet)
         self._messenger = ControlMessenger(transport, self._topics, config.run_name)
         self._coordinator_topic = CoordinatorTopic(self._messenger, config.run_name, clock)
+        self._watch = emit
+        self._state_topic = StateTopic(
+            config.monitoring, transport, self._topics, clock, lambda: list(read_events(directory.events))
+        )
         self._run_loop: RunLoop | None = None
         self._committed = 0
 
@@ -107,6 +113,7 @@ class Coordinator:
         Raises:
             FedLPError: The model cannot be built, the broker refuses, the disk is full.
         """
+        problem = ""
         journal = Journal.open(self._directory.journal)
         try:
             self._committed = sum(1 for _ in journal.summaries())
@@ -124,12 +131,17 @@ class Coordinator:
                         self._inbox,
                         self._transport,
                         self._coordinator_topic,
+                        self._state_topic,
                         self._began,
                         hand_out=hand_out,
                     )
                     self._run_loop.run()
+                except FedLPError as error:
+                    problem = str(error)
+                    raise
                 finally:
                     if self._coordinator_topic.settled:
+                        self._state_topic.end(self.round, finished=self.finished, error=problem)
                         self._messenger.announce("finished" if self.finished else "offline", leaving=True)
             except TopicClaimedError as occupied:
                 fleet, where = self._config.fleet, self._config.broker.url
@@ -154,6 +166,10 @@ class Coordinator:
     def round(self) -> int:
         """Number of the round with which a restart would continue."""
         return self._run_loop.round if self._run_loop else self._committed + 1
+
+    def _emit(self, event: events.AnyEvent) -> None:
+        self._watch(event)
+        self._state_topic.take(event)
 
     def _build(self, journal: Journal) -> tuple[RunContext, FleetClasses]:
         """Builds the model, and the context that all parts of the run share."""

@@ -34,6 +34,11 @@ class Topics(msgspec.Struct, frozen=True):
         """The topic on which the coordinator announces itself."""
         return f"{self.root}/coordinator"
 
+    @property
+    def state(self) -> str:
+        """The topic with the state of the run, for programs that are no part of the fleet."""
+        return f"{self.root}/state"
+
     def of(self, branch: Branch, leaf: str) -> str:
         """Returns the topic of a device id, or of a unit id below ``model``; the leaf ``"+"`` matches all."""
         return f"{self.root}/{branch}/{topic_level(leaf)}"

@@ -11,6 +11,7 @@ from coordinator.background import TaskFinished
 from coordinator.coordinator_topic import CoordinatorTopic
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
+from coordinator.monitoring.state_topic import StateTopic
 from coordinator.run_loop import RunLoop
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.errors import BrokerError, StorageError, WorkerError
@@ -28,7 +29,8 @@ ONE = RoundSettings(count=1)
 
 def loop_of(run: AssembledRun) -> RunLoop:
     topic = CoordinatorTopic(run.context.messenger, RUN, run.context.clock)
-    return RunLoop(run.context, run.parts, run.inbox, run.transport, topic, began=0.0)
+    state = StateTopic(run.context.config.monitoring, run.transport, TOPICS, run.context.clock)
+    return RunLoop(run.context, run.parts, run.inbox, run.transport, topic, state, began=0.0)
 
 
 def go_through(run: AssembledRun, *items: InboxItem) -> RunLoop:
