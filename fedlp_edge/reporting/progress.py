@@ -306,7 +306,12 @@ def _(_event: BrokerReconnected, progress: RunProgress) -> None:
 def _(event: Exporting, progress: RunProgress) -> None:
     progress.phase = "exporting"
     progress.after_last_round = "while its models were exported and handed out"
-    progress.note = f"exporting {len(event.depths)} ONNX models and checking them against PyTorch"
+    models = (
+        "an ONNX model and checking it"
+        if len(event.depths) == 1
+        else f"{len(event.depths)} ONNX models and checking them"
+    )
+    progress.note = f"exporting {models} against PyTorch"
 
 
 @_apply.register

@@ -78,6 +78,7 @@ def test_takes_a_device_back(progress: RunProgress) -> None:
     ("event", "phase", "note"),
     [
         (WaitingForDevices(time=1.0, present=1, wanted=3), "waiting", "waiting for devices: 1 of 3 are there"),
+        (Exporting(time=1.0, depths=(2,)), "exporting", "exporting an ONNX model and checking it against PyTorch"),
         (Exporting(time=1.0, depths=(1, 2)), "exporting", "exporting 2 ONNX models and checking them against PyTorch"),
         (RunStopped(time=1.0, round=1, reason="signal"), "stopped", "stopped in round 1"),
         (RunStopped(time=1.0, round=1, reason="error", detail="disk full"), "stopped", "stopped in round 1: disk full"),
