@@ -118,7 +118,7 @@ def assign_samples(
 def _partition_by_group(groups: npt.NDArray[np.integer] | None, devices: int) -> list[Indices]:
     """Assigns the groups in turn, so that device K of as many devices as groups has group K."""
     if groups is None:
-        raise DataError("partition=group needs a source with groups: a table with group=COLUMN")
+        raise DataError("partition=group needs groups: add group= to a table, or to a folder of pictures or sounds")
     numbers = np.unique(groups)
     if len(numbers) < devices:
         raise DataError(f"{len(numbers)} groups cannot be shared by {devices} devices: each needs one at least")

@@ -25,7 +25,7 @@ from fedlp_edge.learning.data.pictures.picture_samples import picture_samples
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.array_files import open_arrays
 from fedlp_edge.learning.data.readers.cached import CachedReader
-from fedlp_edge.learning.data.readers.group_numbers import numbered_groups
+from fedlp_edge.learning.data.readers.groups import grouped, groups_by_path, numbered_groups
 from fedlp_edge.learning.data.readers.label_lists import find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.selected import SelectedReader
@@ -128,30 +128,37 @@ def split_indices(labels: npt.NDArray[np.integer], holdout: float, split: Split)
 
 
 def _pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
-    found, targets, remarks = _found_pictures(spec, split, kind)
+    found, targets, remarks, groups = _found_pictures(spec, split, kind)
 
     def samples(keep: Indices | None) -> Samples:
         return picture_samples(found, targets, spec, keep, remarks)
 
-    return SampleListing(found.labels, targets.names, samples)
+    listing = SampleListing(found.labels, targets.names, samples)
+    if not spec.table.group:
+        return listing
+    paths = [found.name_of(number) for number in range(len(found.files))]
+    owners = groups or groups_by_path(paths, spec.table.group, str(spec.path))
+    return grouped(listing, owners, spec.table.only, str(spec.path))
 
 
-def _found_pictures(spec: DataSpec, split: Split, kind: TargetKind | None) -> tuple[PictureList, Targets, str]:
-    """Lists pictures in the folders of their classes, or as a ``labels.csv`` labels them."""
+def _found_pictures(
+    spec: DataSpec, split: Split, kind: TargetKind | None
+) -> tuple[PictureList, Targets, str, Sequence[str]]:
+    """Lists pictures in the folders of their classes, or as a ``labels.csv`` labels them, perhaps with their groups."""
     listing = find_labels(spec.path)
     if listing is None:
         found = list_pictures(spec.path, split, spec.held_out)
-        return found, read_targets(found.labels, len(found.labels), found.classes, str(spec.path), kind), ""
+        return found, read_targets(found.labels, len(found.labels), found.classes, str(spec.path), kind), "", ()
     try:
         pictures, _ = pictures_below(spec.path)
     except OSError as error:
         raise DataError(f"cannot read {spec.path}: {error.strerror}") from None
-    labelled = list_labelled(listing, pictures, split, spec.held_out, kind)
+    labelled = list_labelled(listing, pictures, split, spec.held_out, kind, spec.table.group)
     targets = labelled.targets
     found = PictureList(
         spec.path, targets.names, labelled.files, coarse_classes(targets), SkippedFiles(), labelled.names
     )
-    return found, targets, labelled.remarks
+    return found, targets, labelled.remarks, labelled.groups
 
 
 def _array_files(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:

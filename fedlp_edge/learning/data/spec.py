@@ -35,8 +35,8 @@ OPTIONS = ("share", "partition", "seed", "limit", "holdout")
 _COLUMNS = ("target", "features", "group", "only", "time", "window", "stride", "horizon", "missing", "shape")
 
 OWN_OPTIONS: dict[str, tuple[str, ...]] = {
-    "imagefolder": ("size", "channels", "cache"),
-    "audiofolder": ("rate", "seconds", "mels", "cache"),
+    "imagefolder": ("group", "only", "size", "channels", "cache"),
+    "audiofolder": ("group", "only", "rate", "seconds", "mels", "cache"),
     "csv": (*_COLUMNS, "encoding", "header", "cache"),
     "json": (*_COLUMNS, "cache"),
     "parquet": (*_COLUMNS, "cache"),
@@ -155,7 +155,8 @@ class TableOptions:
         target: Names of the columns that are learned; empty for none.
         features: Names of the columns that the model gets, in this order; empty for all other columns of numbers.
         group: Name of the column that tells whose rows they are, such as a person or a machine; ``file`` for the file's
-            name; empty if all rows of a file are one series.
+            name; empty if all rows of a file are one series. Of folders of pictures or sounds, a column of their
+            ``labels.csv``, or a regular expression that finds the group in the path of a file.
         only: Values of the group's column whose rows are used; empty for all.
         time: Names of the column, or of those of date and clock, by which the rows of a series are ordered; empty for
             their order in the file.
@@ -215,7 +216,7 @@ class DataSpec:
         channels: Channels of ``imagefolder`` pictures, 1 (grey) or 3 (RGB); None for the model's number.
         undivided: Whether a source without a test split returns all its samples for either split.
         cache: Most bytes that samples take in memory, of sources that can be read in parts; None for the default.
-        table: Columns of ``csv``, ``json``, ``parquet`` and ``huggingface``; groups of ``npz`` and functions.
+        table: Columns of ``csv``, ``json``, ``parquet`` and ``huggingface``; groups of folders, ``npz`` and functions.
         sound: Conversion of ``audiofolder``.
     """
 
@@ -306,7 +307,7 @@ def parse_spec(text: str) -> DataSpec:
         device, devices = _parse_share(options["share"])
         share = Share(device, devices, parse_partitioner(options.get("partition", "group" if table.group else "iid")))
         if share.partition.kind == "group" and not table.group and source not in _WITH_GROUPS:
-            raise DataError(f"data {text!r}: partition=group needs group=COLUMN")
+            raise DataError(f"data {text!r}: partition=group needs group=, a column or a pattern")
     return DataSpec(
         source=source,
         argument=argument,
@@ -492,7 +493,7 @@ def _parse_table(options: dict[str, str], text: str, *, needs_column: bool) -> T
     if "stride" in options and not window:
         raise DataError(f"data {text!r}: stride= is the distance of windows; add window=N, or leave it out")
     if "only" in options and needs_column and not options.get("group"):
-        raise DataError(f"data {text!r}: only= chooses groups; add group=COLUMN, or leave it out")
+        raise DataError(f"data {text!r}: only= chooses groups; add group=, or leave it out")
     return TableOptions(
         target=_names(options, "target"),
         features=_names(options, "features"),

@@ -22,7 +22,7 @@ from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.pictures.picture_folders import PictureList, SkippedFiles
 from fedlp_edge.learning.data.pictures.picture_samples import picture_samples
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.data.readers.group_numbers import numbered_groups
+from fedlp_edge.learning.data.readers.groups import numbered_groups
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets

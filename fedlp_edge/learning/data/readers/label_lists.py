@@ -42,6 +42,7 @@ class LabelledFiles:
         names: Paths below the folder, in one spelling on every system.
         targets: Targets of the N files.
         remarks: One line on what is left out; empty if nothing is.
+        groups: Names of their groups, where a column of the list has them; empty otherwise.
     """
 
     base: Path
@@ -49,6 +50,7 @@ class LabelledFiles:
     names: tuple[str, ...]
     targets: Targets
     remarks: str
+    groups: tuple[str, ...] = ()
 
 
 def find_labels(root: Path) -> Path | None:
@@ -63,7 +65,12 @@ def find_labels(root: Path) -> Path | None:
 
 
 def list_labelled(
-    listing: Path, found: Iterable[Path], split: Split, held_out: float | None, kind: TargetKind | None
+    listing: Path,
+    found: Iterable[Path],
+    split: Split,
+    held_out: float | None,
+    kind: TargetKind | None,
+    group: str = "",
 ) -> LabelledFiles:
     """Lists the files of one split that a ``labels.csv`` names.
 
@@ -74,13 +81,14 @@ def list_labelled(
         held_out: Share of the files, by a hash of their paths, that the test split has if they do not all lie in
             folders of two splits; None for all in either split.
         kind: Kind of the targets; None to take them as they look.
+        group: Name of the column that tells whose each file is, if there is such a column.
 
     Raises:
         DataError: The list cannot be read, a file stands in it twice, or the labels are not of this kind.
     """
     base = listing.parent
     known = {unicodedata.normalize("NFC", path.relative_to(base).as_posix()): path for path in found}
-    labels, columns, gaps = _read(listing, known)
+    labels, columns, gaps, groups = _read(listing, known, group)
     names = tuple(sorted(known.keys() & labels.keys()))
     if not names:
         first = next(iter(labels), "nothing")
@@ -105,6 +113,7 @@ def list_labelled(
         names=tuple(names[index] for index in keep.tolist()),
         targets=Targets(targets.y[keep], targets.names, targets.kind),
         remarks=f"left out: {', '.join(lists)}" if lists else "",
+        groups=tuple(groups[names[index]] for index in keep.tolist()) if groups else (),
     )
 
 
@@ -114,8 +123,10 @@ def _split_of(name: str) -> Split | None:
     return next((split for split, names in SPLIT_NAMES.items() if folder in names), None)
 
 
-def _read(listing: Path, known: Collection[str]) -> tuple[dict[str, list[str]], tuple[str, ...], int]:
-    """Returns the labels by file, the names of the columns of labels, and the number of lines without a label."""
+def _read(
+    listing: Path, known: Collection[str], group: str
+) -> tuple[dict[str, list[str]], tuple[str, ...], int, dict[str, str]]:
+    """Returns the labels by file, the names of their columns, the number of lines without a label, and the groups."""
     form = find_format(listing)
     start = 0 if form.columns[0] else 1  # pandas writes its index into a column without a name
     if form.columns[0].replace("\\", "/").removeprefix("./") in known:
@@ -123,9 +134,13 @@ def _read(listing: Path, known: Collection[str]) -> tuple[dict[str, list[str]], 
             f"{listing}:1: the first line is that of a file: put a line of names above it, such as file,label"
         )
     columns = tuple(name for name in form.columns[start + 1 :] if name)
+    place = columns.index(group) if group in columns else None
+    if place is not None:
+        columns = (*columns[:place], *columns[place + 1 :])
     if not columns:
         raise DataError(f"{listing}:1: a column of paths and at least one of labels must be named")
     labels: dict[str, list[str]] = {}
+    groups: dict[str, str] = {}
     gaps = 0
     rows = [(line, [field.strip() for field in row][start:]) for line, row in rows_of(listing, form)]
     rows = [(line, fields) for line, fields in rows if any(fields)]
@@ -133,9 +148,13 @@ def _read(listing: Path, known: Collection[str]) -> tuple[dict[str, list[str]], 
     for name, (line, fields) in zip(_paths(written, known, listing.parent.name), rows, strict=True):
         if name in labels:
             raise DataError(f"{listing}:{line}: {name!r} stands in it twice: remove one")
-        if len(fields) < len(columns) + 1:
-            raise DataError(f"{listing}:{line}: {len(fields)} fields, but the header names {len(columns) + 1} columns")
-        values = fields[1 : len(columns) + 1]
+        width = len(columns) + 1 + (place is not None)
+        if len(fields) < width:
+            raise DataError(f"{listing}:{line}: {len(fields)} fields, but the header names {width} columns")
+        values = fields[1:width]
+        if place is not None:
+            owner = values.pop(place)
+            groups[name] = "" if owner in _GAPS else owner
         if len(columns) > 1:
             if any(value in _GAPS for value in values):
                 gaps += 1
@@ -147,7 +166,7 @@ def _read(listing: Path, known: Collection[str]) -> tuple[dict[str, list[str]], 
                     "columns are numbers, or 0 and 1 for each label; leave out all others"
                 )
         labels[name] = [value.replace(",", ".") for value in values] if form.decimal == "," else values
-    return labels, columns, gaps
+    return labels, columns, gaps, groups
 
 
 def _paths(written: Sequence[str], known: Collection[str], folder: str) -> list[str]:

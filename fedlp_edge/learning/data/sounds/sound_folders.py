@@ -19,6 +19,7 @@ from fedlp_edge.learning.data.class_listing import (
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES, SYSTEM_FOLDERS, inner_split_remark
+from fedlp_edge.learning.data.readers.groups import grouped, groups_by_path
 from fedlp_edge.learning.data.readers.label_lists import LABELS, LabelledFiles, find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split, keys_of_names
@@ -43,7 +44,7 @@ def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sample
     try:
         listing = find_labels(spec.path)
         if listing is not None:
-            found = list_labelled(listing, _below(spec.path), split, spec.held_out, kind)
+            found = list_labelled(listing, _below(spec.path), split, spec.held_out, kind, spec.table.group)
         else:
             found = _in_folders(spec, split, kind)
     except OSError as error:
@@ -54,7 +55,11 @@ def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sample
     def samples(keep: Indices | None) -> Samples:
         return sound_samples(sounds, spec, keep)
 
-    return SampleListing(coarse_classes(found.targets), found.targets.names, samples)
+    listed = SampleListing(coarse_classes(found.targets), found.targets.names, samples)
+    if not spec.table.group:
+        return listed
+    owners = found.groups or groups_by_path(found.names, spec.table.group, str(spec.path))
+    return grouped(listed, owners, spec.table.only, str(spec.path))
 
 
 def _below(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.class_listing import alike_in_capitals
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.data.readers.group_numbers import numbered_groups
+from fedlp_edge.learning.data.readers.groups import numbered_groups
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.row_files import AnyArray, Rows, RowSpool
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split
