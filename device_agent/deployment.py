@@ -15,6 +15,7 @@ from pathlib import Path
 from device_agent.installation.version_store import VersionStore
 from device_agent.limits import LIMITS
 from fedlp_edge.errors import DeviceError
+from fedlp_edge.system.lifecycle import remedy
 from fedlp_edge.system.processor_info import processor_name
 from fedlp_edge.wire.digests import digest_of_file
 
@@ -40,7 +41,8 @@ def store_model(source: Path, store: VersionStore, run: str, unit: str) -> str:
     try:
         return store.add(source, f"{run}-depth-{unit.removeprefix('onnx-')}.onnx", digest_of_file(source))
     except OSError as error:
-        raise DeviceError(f"{store.directory}: {error.strerror}; make room and start the agent again") from None
+        mended = remedy(error) or "make room there"
+        raise DeviceError(f"{store.directory}: {error.strerror}; {mended}, and start the agent again") from None
 
 
 def can_export() -> bool:

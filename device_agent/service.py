@@ -426,7 +426,9 @@ class Agent:
         except (DeviceError, StorageError) as error:
             self._queue.put(InstallFailed(str(error)))
         except OSError as error:
-            self._queue.put(InstallFailed(f"{self._versions.directory}: {error.strerror}; make room there"))
+            self._queue.put(
+                InstallFailed(f"{self._versions.directory}: {error.strerror}; {remedy(error) or 'make room there'}")
+            )
         else:
             self._models.keep_only(())
             self._queue.put(ModelInstalled(str(self._versions.path(target))))

@@ -10,7 +10,7 @@ from device_agent.blob_cache import BlobCache
 from device_agent.installation.version_store import VersionStore
 from device_agent.outbox import Outbox
 from fedlp_edge.errors import StorageError
-from fedlp_edge.system.directories import make_directory
+from fedlp_edge.system.directories import make_directory, owner_hint
 from fedlp_edge.system.files import bears_links, write_file
 from fedlp_edge.system.locks import lock_file
 
@@ -89,7 +89,9 @@ def _locked(directory: Path) -> BinaryIO:
     try:
         lock = lock_file(path)
     except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}; choose another place with --state") from None
+        raise StorageError(
+            f"{path}: {error.strerror}; {owner_hint(path, error)}choose another place with --state"
+        ) from None
     if lock is None:
         raise StorageError(
             f"{directory}: another agent is running there; give each agent an --id (and --state) of its own, or stop "
@@ -110,7 +112,9 @@ def _check_format(directory: Path) -> None:
             write_file(path, [f"{wanted}\n".encode()])
             found = wanted
     except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}; choose another place with --state") from None
+        raise StorageError(
+            f"{path}: {error.strerror}; {owner_hint(path, error)}choose another place with --state"
+        ) from None
     if found != wanted:
         raise StorageError(
             f"{directory}: holds the state of another version of the agent (format {found}; this one has format "

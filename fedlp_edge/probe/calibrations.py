@@ -15,7 +15,7 @@ import msgspec
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.probe.host import Host
-from fedlp_edge.system.machine_cache import MachineCache
+from fedlp_edge.system.machine_cache import CACHE_DIR, MachineCache
 from fedlp_edge.system.processor_info import processor_name, torch_version
 from fedlp_edge.worker.jobs import Calibrate, Calibrated, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
@@ -42,7 +42,10 @@ def find_calibration(host: Host, options: WorkerOptions, directory: Path | None)
     with cache.locked(_SECONDS):
         if (kept := cache.read(key)) is not None:
             return kept
-        log.info("finding out what this machine adds to what training takes; the next start will know")
+        forgets = f"{directory} cannot be written to" if directory is not None else "this user has no home directory"
+        lasting = f"and so does every start, since {forgets}: name a directory with {CACHE_DIR}"
+        known = "the next start will know" if cache.keeps else lasting
+        log.info("finding out what this machine adds to what training takes; %s", known)
         try:
             # The worker gets no memory budget of a profile, because the trials measure the machine itself.
             with WorkerProcess(WorkerOptions(threads=options.threads, device=options.device)) as worker:

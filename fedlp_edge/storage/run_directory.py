@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from fedlp_edge.errors import StorageError
+from fedlp_edge.system.directories import owner_hint
 from fedlp_edge.system.locks import is_held, lock_file
 
 _LOCK = "lock"
@@ -46,7 +47,8 @@ class RunDirectory:
                 directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StorageError(
-                f"cannot use {path} as a run directory: {error.strerror}; name another one with --out"
+                f"cannot use {path} as a run directory: {error.strerror}; {owner_hint(path, error)}"
+                "name another one with --out"
             ) from error
         return run
 
@@ -124,7 +126,8 @@ class RunDirectory:
         try:
             lock = lock_file(self.path / _LOCK)
         except OSError as error:
-            raise StorageError(f"cannot use {self.path / _LOCK} as a lock: {error.strerror}") from None
+            hint = f"{owner_hint(self.path / _LOCK, error)}name another directory with --out"
+            raise StorageError(f"cannot use {self.path / _LOCK} as a lock: {error.strerror}; {hint}") from None
         if lock is None:
             raise StorageError(f"another coordinator is at work in {self.path}; stop it, or name another directory")
         self._lock = lock

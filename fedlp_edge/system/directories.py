@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,10 +66,43 @@ def make_directory(directory: Path, option: str = "--state") -> Path:
         directory.parent.mkdir(parents=True, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"{directory}: {error.strerror}; choose another place with {option}") from None
+        raise StorageError(
+            f"{directory}: {error.strerror}; {owner_hint(directory, error)}choose another place with {option}"
+        ) from None
     if not os.access(directory, os.W_OK | os.X_OK):
-        raise StorageError(f"{directory}: not writable; choose another place with {option}")
+        raise StorageError(f"{directory}: not writable; {owner_hint(directory)}choose another place with {option}")
     return directory
+
+
+def owner_hint(path: Path, error: OSError | None = None) -> str:
+    """Returns what to say before another remedy where a path may not be used since it is another user's; else nothing.
+
+    Most often that user is root, and an earlier start was one with ``sudo``.
+
+    Args:
+        path: Path that cannot be made, read or written to; the nearest one above counts if it is missing.
+        error: What an attempt raised; None if access was asked for and denied.
+    """
+    me = os.geteuid()
+    for place in (path, *path.parents) if error is None or isinstance(error, PermissionError) else ():
+        try:
+            owner, read_only = place.stat().st_uid, os.statvfs(place).f_flag & os.ST_RDONLY
+        except OSError:
+            continue
+        if owner == me or read_only:
+            break
+        whose = f"belongs to {_user_name(owner)}, and this is {_user_name(me)}"
+        if place != path:
+            return f"{place} {whose}; "
+        return f"it {whose}: give it to this user (chown -R, as after a start with sudo), or "
+    return ""
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # a container under a number that no account has
+        return f"user {number}"
 
 
 def have_temporary_directory(instead: Path) -> None:

@@ -32,6 +32,15 @@ class MachineCache(Generic[_T]):
         self._directory = directory
         self._kind = kind
 
+    @property
+    def keeps(self) -> bool:
+        """Whether values are kept for later processes: the directory can be written to, or made."""
+        if self._directory is None:
+            return False
+        with contextlib.suppress(OSError):
+            self._directory.mkdir(parents=True, exist_ok=True)
+        return os.access(self._directory, os.W_OK | os.X_OK)
+
     def read(self, key: str) -> _T | None:
         """Returns the value of a key (a file name); None if it is missing or damaged."""
         if self._directory is None:
@@ -71,9 +80,13 @@ class MachineCache(Generic[_T]):
         return directory / f"{key}.json"
 
 
+CACHE_DIR = "FEDLP_CACHE_DIR"
+"""Environment variable with the directory of all caches."""
+
+
 def cache_directory(name: str) -> Path | None:
     """Returns ``$FEDLP_CACHE_DIR/NAME``, else ``fedlp-edge/NAME`` in the user's cache; None without a home."""
-    if named := os.environ.get("FEDLP_CACHE_DIR"):
+    if named := os.environ.get(CACHE_DIR):
         return Path(named) / name
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import unicodedata
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from fedlp_edge.errors import OperatorError
-from fedlp_edge.system.directories import working_directory
+from fedlp_edge.system.directories import owner_hint, working_directory
 
 _REMEDIES = (
     (("file://",), "write the path itself, without file://"),
@@ -80,6 +81,9 @@ def run_hint(path: Path) -> str:
         path: Path of a directory without a run's files, of a file, or of nothing.
     """
     with contextlib.suppress(OSError):  # directories may not be readable
+        for place in (path, path / _CHECKPOINTS):
+            if place.is_dir() and not os.access(place, os.R_OK | os.X_OK):
+                return f" that may be read: {place}: {owner_hint(place)}give this user access"
         if not path.exists():
             return f": there is no {shown_path(path)}{path_hint(str(path), path)}"
         for above in list(path.absolute().parents)[:_LEVELS]:

@@ -3,11 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.probe.calibrations import find_calibration, fingerprint
 from fedlp_edge.probe.host import Host
-from fedlp_edge.worker.jobs import WorkerOptions
+from fedlp_edge.worker.jobs import Calibrated, WorkerOptions
 
 HOST = Host("box", "x86_64", memory_available=10**9, memory_total=2 * 10**9, cores=4.0)
 OPTIONS = WorkerOptions(threads=1, device="cpu")
@@ -39,3 +40,25 @@ def test_fingerprint_changes_with_the_machine_and_the_threads() -> None:
 def test_goes_without_a_calibration_where_no_worker_can_be_measured() -> None:
     # On a machine that has CUDA, whose allocator is PyTorch's own, the built-in numbers are the answer.
     assert find_calibration(HOST, WorkerOptions(threads=1, device="cuda"), None) in (None, Calibration())
+
+
+@pytest.mark.parametrize(
+    ("directory", "words"),
+    [
+        (
+            Path("/proc/none"),
+            "every start, since /proc/none cannot be written to: name a directory with FEDLP_CACHE_DIR",
+        ),
+        (None, "every start, since this user has no home directory: name a directory with FEDLP_CACHE_DIR"),
+    ],
+)
+def test_says_that_it_measures_at_every_start_where_nothing_can_be_kept(
+    directory: Path | None, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(
+        "fedlp_edge.worker.process.WorkerProcess.call",
+        lambda *_, **__: Calibrated(calibration=Calibration(), torch="2"),
+    )
+    with caplog.at_level("INFO"):
+        assert find_calibration(HOST, OPTIONS, directory) == Calibration()
+    assert words in caplog.text

@@ -14,6 +14,7 @@ from fedlp_edge.system.directories import (
     have_temporary_directory,
     home_directory,
     make_directory,
+    owner_hint,
     walk_folders,
 )
 
@@ -93,3 +94,25 @@ def test_folders_that_cannot_be_read_are_told_of(tmp_path: Path) -> None:
     errors: list[OSError] = []
     assert list(walk_folders(tmp_path / "gone", errors.append)) == []
     assert [error.filename for error in errors] == [str(tmp_path / "gone")]
+
+
+@pytest.fixture
+def somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process seems to run under a number that owns nothing, and has no account."""
+    monkeypatch.setattr("os.geteuid", lambda: 2**31 - 7)
+
+
+@pytest.mark.usefixtures("somebody_else")
+def test_a_directory_of_another_user_is_said_to_be_one(tmp_path: Path) -> None:
+    owner = tmp_path.owner()
+    denied, full = PermissionError(13, "Permission denied"), OSError(28, "No space left on device")
+    whose = f"belongs to {owner}, and this is user 2147483641"
+    given = f"it {whose}: give it to this user (chown -R, as after a start with sudo), or "
+    assert owner_hint(tmp_path) == owner_hint(tmp_path, denied) == given
+    missing = tmp_path / "runs" / "spring"
+    assert owner_hint(missing, denied) == f"{tmp_path} {whose}; "
+    assert owner_hint(tmp_path, full) == ""
+
+
+def test_nothing_is_said_of_an_owner_who_is_this_user(tmp_path: Path) -> None:
+    assert owner_hint(tmp_path) == ""

@@ -67,3 +67,9 @@ def test_writes_where_nobody_has_measured_yet(tmp_path: Path) -> None:
     cache = MachineCache(tmp_path / "new" / "kind", Speed)
     cache.write("key", Speed(3))
     assert cache.read("key") == Speed(3)
+
+
+def test_tells_whether_it_keeps_anything(tmp_path: Path) -> None:
+    assert MachineCache(tmp_path / "new", Speed).keeps
+    assert not MachineCache(Path("/proc/none"), Speed).keeps
+    assert not MachineCache(None, Speed).keeps

@@ -97,3 +97,9 @@ def test_a_configuration_in_another_directory_is_named_where_something_is_not_he
     for here in (None, Path("fleet.toml")):
         with pytest.raises(DataError, match=r"a\.csv in [^;]*$"), explain_paths(here):
             raise DataError(f"there is no file {shown_path(Path('a.csv'))}")
+
+
+def test_a_run_that_may_not_be_read_is_not_said_to_be_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path / "checkpoints")
+    assert run_hint(tmp_path) == f" that may be read: {tmp_path}/checkpoints: give this user access"

@@ -37,6 +37,7 @@ from fedlp_edge.reporting.live_view import View, open_view
 from fedlp_edge.reporting.log import FILE_NAME, EventReader
 from fedlp_edge.reporting.report import ONNX_DIRECTORY, print_report
 from fedlp_edge.reporting.summary import Summary, load, load_if_there
+from fedlp_edge.system.directories import owner_hint
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, print_error
 from fedlp_edge.transport.address import BrokerAddress
 
@@ -126,7 +127,8 @@ def _claim(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         occupied = any(directory.iterdir())
     except OSError as error:
-        raise ConfigError(f"--out {directory}: cannot be used: {error.strerror}") from None
+        hint = f"{owner_hint(directory, error)}choose another directory"
+        raise ConfigError(f"--out {directory}: cannot be used: {error.strerror}; {hint}") from None
     if occupied:
         raise ConfigError(f"--out {directory} is not empty and holds no demo; choose another directory")
 

@@ -145,5 +145,8 @@ class EncodedSpool:
             self._file.writelines(self._parts)
             self._file.flush()
         except OSError as error:
-            raise DataError(f"cannot keep the encoded files in {self._directory}: {error.strerror}") from None
+            place = self._directory or "the directory for temporary files"
+            raise DataError(
+                f"cannot keep the encoded files in {place}: {error.strerror}; name a directory with FEDLP_CACHE_DIR"
+            ) from None
         self._parts, self._in_memory = [], 0

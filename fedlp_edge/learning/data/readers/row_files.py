@@ -163,7 +163,10 @@ class RowSpool:
                 part.tofile(self._file)
                 self._file.flush()
         except OSError as error:
-            raise DataError(f"cannot keep the table in {self._directory}: {error.strerror}") from None
+            place = self._directory or "the directory for temporary files"
+            raise DataError(
+                f"cannot keep the table in {place}: {error.strerror}; name a directory with FEDLP_CACHE_DIR"
+            ) from None
         self._parts, self._in_memory = [], 0
 
 
