@@ -43,6 +43,19 @@ def sigmoid(num_classes=3): return Ends(num_classes, nn.Sigmoid())
 def flat(num_classes=3): return Ends(num_classes, Flat())
 def hidden(num_classes=3): return Ends(num_classes, nn.Sequential(nn.Sigmoid(), nn.Linear(num_classes, num_classes)))
 def a_class(): return Ends
+
+class Padded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(9, 8, padding_idx=0)
+        self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), 2)
+        self.out = nn.Linear(8, 3)
+    def forward(self, x):
+        padding = x == 0
+        x = self.layers(self.embed(x), src_key_padding_mask=padding)
+        return self.out((x * ~padding.unsqueeze(-1)).sum(1) / (~padding).sum(1, keepdim=True).clamp(min=1))
+
+def padded(): return Padded()
 def on_a_gpu():
     raise AssertionError("Torch not compiled with CUDA enabled")
 def with_optimizer(): return sigmoid(), torch.optim.SGD(sigmoid().parameters(), 0.1)
@@ -141,3 +154,13 @@ def test_a_relative_import_names_the_package(tmp_path: Path) -> None:
     (tmp_path / "own_relative.py").write_text("from .blocks import Block")
     with pytest.raises(ModelError, match="name the package, too, as in package"):
         build_model(ModelSettings(name="own_relative:net", input=(4,)), seed=4, allow_models=None)
+
+
+def test_an_encoder_that_takes_padding_away_is_built_on_more_than_padding() -> None:
+    given = ModelSettings(name="own_kinds:padded", input=(6,), tokens=True, exit_heads="pooled")
+    model = build_model(given, seed=4, allow_models=None).eval()
+    assert len(model.depths) == 2
+    short, padding = torch.tensor([[3.0, 4, 5, 0, 0, 0]]), torch.tensor([[7.0, 7, 7, 7, 7, 7]])
+    with torch.no_grad():
+        alone, beside = model(short), model(torch.cat([short, padding]))[:1]
+    assert torch.allclose(alone, beside, atol=1e-6)

@@ -24,7 +24,7 @@ from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.profiling.step_trace import with_step_costs
 from fedlp_edge.learning.training.loop import train_round
 
-PICTURE, SEQUENCE, TOKENS, VIDEO = (1, 12, 12), (6, 8), (10,), (2, 4, 8, 8)
+PICTURE, SEQUENCE, TOKENS, VIDEO, CODES = (1, 12, 12), (6, 8), (10,), (2, 4, 8, 8), (4,)
 CLASSES = 5
 
 
@@ -340,6 +340,14 @@ class Complex(Cnn):
         self.turn = nn.Parameter(torch.ones(2, dtype=torch.complex64))
 
 
+class Sparse(Cnn):
+    """Holds a sparse matrix, as networks on graphs do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("ones", torch.eye(3).to_sparse())
+
+
 class WordOfPython(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -347,6 +355,20 @@ class WordOfPython(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.heads["class"](self.heads["global"](x.flatten(1)).relu())  # type: ignore[no-any-return]
+
+
+class Coded(nn.Module):
+    """Looks two columns of its input up, as models of tables with categories do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place, self.norm, self.mean = nn.Embedding(3, 4), nn.BatchNorm1d(2), nn.Buffer(torch.zeros(2))
+        self.one, self.two, self.out = nn.Linear(10, 12), nn.Linear(12, 12), nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        days = functional.one_hot(x[:, 1].long(), 4).float()
+        x = torch.cat([self.place(x[:, 0].long()), days, self.norm(x[:, 2:] - self.mean)], dim=1)
+        return self.out(functional.relu(self.two(functional.relu(self.one(x)))))
 
 
 def watched_backward() -> nn.Module:
@@ -398,6 +420,7 @@ EXPORTED: dict[str, tuple[Make, tuple[int, ...]]] = {
     "changes its input": (InPlace, PICTURE),
     "cosine classifier": (lambda: Cnn(out=Cosine(3000.0)), PICTURE),
     "spikes": (Spikes, SEQUENCE),
+    "columns of codes": (Coded, CODES),
     "behind a normalisation": (lambda: nn.Sequential(nn.BatchNorm2d(1, affine=False), Cnn()), PICTURE),
 }
 
@@ -449,6 +472,7 @@ REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
     "numbers of Python": (Dice, PICTURE, "draws random numbers of Python or numpy"),
     "script part": (script_part, PICTURE, "part is TorchScript"),
     "quantised": (quantised, PICTURE, "is quantised (Linear), and such weights cannot be trained"),
+    "sparse": (Sparse, PICTURE, "ones is a sparse tensor, which neither layers nor ONNX files hold: make it dense"),
     "complex": (Complex, PICTURE, "turn is complex, and layers are exchanged as float32: hold its real and imaginary"),
     "no values": (lambda: Cnn().to("meta"), PICTURE, "has no values (it is on the meta device)"),
     "word of Python": (WordOfPython, PICTURE, "a word of Python that code of a graph cannot hold"),
@@ -465,6 +489,8 @@ def samples(shape: tuple[int, ...]) -> Dataset:
     x = torch.randn(12, *shape, generator=torch.Generator().manual_seed(1))
     if shape is TOKENS:
         x = (x.abs() * 8).clamp(max=19).floor()
+    if shape is CODES:
+        x[:, :2] = x[:, :2].abs().clamp(max=2).floor()
     y = torch.arange(12) % CLASSES
     return Dataset.of_tensor(x, y, classes=tuple("abcde"), scale=1.0, mean=(0.0,), std=(1.0,))
 

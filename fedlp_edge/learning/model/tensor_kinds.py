@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from fedlp_edge.core.blueprint import TensorKind, TensorSpec
 from fedlp_edge.learning.model.module_copies import copied
 from fedlp_edge.learning.rng import seeded
+from fedlp_edge.learning.sample_values import first_that_runs, zeros_and_ones
 
 Kinds = Mapping[int, tuple[TensorKind, float | None]]
 """Kind and lower bound (None for no bound) of each tensor, by its ``id()``."""
@@ -104,21 +105,30 @@ def _floating(modules: Collection[nn.Module]) -> Iterator[tuple[tuple[int, str],
 def _changed_by_a_step(layers: Collection[nn.Module], heads: Collection[nn.Module], sample: Tensor) -> frozenset[int]:
     """Returns the ``id()`` of tensors that a forward pass in training mode changes; all finite ones if it fails."""
     originals = dict(_floating([*layers, *heads]))
+    changed = first_that_runs(
+        lambda batch: _changed_in_training(layers, heads, batch),
+        (_random_batch(sample), zeros_and_ones((2, *sample.shape[1:])).to(sample)),
+    )
+    if changed is None:  # training will report it
+        return frozenset(id(value) for value in originals.values() if bool(value.isfinite().all()))
+    return frozenset(id(originals[key]) for key in changed)
+
+
+def _changed_in_training(
+    layers: Collection[nn.Module], heads: Collection[nn.Module], batch: Tensor
+) -> list[tuple[int, str]]:
+    """Returns the keys of tensors that a forward pass in training mode changes in a copy of the modules."""
     copies = copied([*layers, *heads], [*layers, *heads])
     before = {key: value.clone() for key, value in _floating(copies)}
+    value: Any = batch
     with seeded(0):
-        try:
-            value: Any = _random_batch(sample)
-            for layer, head in zip(copies[: len(layers)], copies[len(layers) :], strict=True):
-                for module in (layer, head):
-                    keep_frozen(module.train())
-                value = layer(value)
-                head(value)
-        except Exception:  # A user's code may raise anything; training will report it.
-            return frozenset(id(value) for value in originals.values() if bool(value.isfinite().all()))
+        for layer, head in zip(copies[: len(layers)], copies[len(layers) :], strict=True):
+            for module in (layer, head):
+                keep_frozen(module.train())
+            value = layer(value)
+            head(value)
     after = dict(_floating(copies))
-    changed = [key for key, value in before.items() if not torch.equal(_bits(value), _bits(after[key]))]
-    return frozenset(id(originals[key]) for key in changed)
+    return [key for key, value in before.items() if not torch.equal(_bits(value), _bits(after[key]))]
 
 
 def _bits(value: Tensor) -> Tensor:

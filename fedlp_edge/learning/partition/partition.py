@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -24,6 +24,7 @@ from fedlp_edge.learning.partition.naming import layer_names
 from fedlp_edge.learning.partition.stages import Stage, is_single_layer, stages_of_blocks, stages_of_graph
 from fedlp_edge.learning.partition.tracing import mode
 from fedlp_edge.learning.rng import preserved, seeded
+from fedlp_edge.learning.sample_values import first_that_runs, zeros_and_ones
 
 DEFAULT_DEPTHS = 8
 """Largest number of layers of a module that is split at its cut points, unless the caller asks for another number."""
@@ -206,6 +207,10 @@ def _check_state(model: nn.Module) -> None:
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(value):
             raise PartitionError(f"the size of {name} is not known yet; call the model once on an example")
+        if value.layout != torch.strided:
+            raise PartitionError(
+                f"{name} is a sparse tensor, which neither layers nor ONNX files hold: make it dense, by to_dense()"
+            )
         if value.is_meta:
             raise PartitionError(f"{name} has no values (it is on the meta device): make the model on the CPU")
         if value.is_complex() and id(value) in exchanged:
@@ -314,15 +319,13 @@ def _check_samples_are_apart(stages: list[Stage], sample: torch.Tensor) -> None:
     Raises:
         PartitionError: It gets another one, or one of another shape.
     """
-    several = sample
-    if sample.is_floating_point():
-        generator = torch.Generator().manual_seed(0)
-        several = torch.rand(sample.shape, generator=generator).to(sample)
-        several[1:] = 5 * several[1:] - 2  # of another mean and spread
-    try:
-        together, alone = _run(stages, several.clone())[1], _run(stages, several[:1].clone())[1]
-    except Exception:  # such values, or a single sample, may mean nothing to the user's model
+    found = first_that_runs(
+        lambda several: (several, _run(stages, several.clone())[1], _run(stages, several[:1].clone())[1]),
+        _several(sample),
+    )
+    if found is None:  # a single sample may mean nothing to the user's model
         return
+    several, together, alone = found
     if together.dim() != 2:  # no logits, which is said later
         return
     if alone.shape != together[:1].shape:
@@ -340,6 +343,18 @@ def _check_samples_are_apart(stages: list[Stage], sample: torch.Tensor) -> None:
             "take means and deviations over the dimensions of each sample, not over the batch, or use constants; if it "
             "is meant, pass the model as a list of blocks"
         )
+
+
+def _several(sample: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yields batches of samples that differ from each other, the next one for models that do not take the last."""
+    if not sample.is_floating_point():
+        yield sample
+        return
+    generator = torch.Generator().manual_seed(0)
+    several = torch.rand(sample.shape, generator=generator).to(sample)
+    several[1:] = 5 * several[1:] - 2  # of another mean and spread
+    yield several
+    yield zeros_and_ones(sample.shape).to(sample)
 
 
 def _uses_batch_statistics(stages: list[Stage]) -> bool:

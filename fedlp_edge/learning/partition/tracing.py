@@ -16,7 +16,7 @@ import inspect
 import logging
 import operator
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from fedlp_edge.learning.partition.graph_diff import Comparison, compare, releva
 from fedlp_edge.learning.partition.mode_switch import insert_switch
 from fedlp_edge.learning.partition.recorder import ROOT, Recording, RecordingError, record
 from fedlp_edge.learning.rng import preserved
+from fedlp_edge.learning.sample_values import zeros_and_ones
 
 log = logging.getLogger("fedlp.learning")
 
@@ -95,8 +96,20 @@ def trace(model: nn.Module, sample: Tensor) -> Traced:
     if is_basic(model):
         raise PartitionError(f"{_name(model)} is a single layer, so there is nothing to split; {WAY_OUT}")
     _check_signature(model)
+    try:
+        return _traced(model, *(_batch(sample, size) for size in (_BATCH, _BATCH + 1)))
+    except CannotRunError:
+        if not sample.is_floating_point():
+            raise
+        whole = [zeros_and_ones((size, *sample.shape[1:]), size).to(sample) for size in (_BATCH, _BATCH + 1)]
+        with suppress(CannotRunError):
+            return _traced(model, *whole)
+        raise
+
+
+def _traced(model: nn.Module, two: Tensor, three: Tensor) -> Traced:
+    """Records a model on batches of two and three samples."""
     session = _RecordingSession(model)
-    two, three = (_batch(sample, size) for size in (_BATCH, _BATCH + 1))
     while True:
         try:
             evaluation = session.record(two)
@@ -137,7 +150,11 @@ def mode(module: nn.Module, training: bool) -> Iterator[None]:
             child.training = flag
 
 
-def cannot_run(what: str, sample: Tensor, error: Exception, way_out: str = "") -> PartitionError:
+class CannotRunError(PartitionError):
+    """Code of the user raises an error on the numbers that it was run on."""
+
+
+def cannot_run(what: str, sample: Tensor, error: Exception, way_out: str = "") -> CannotRunError:
     """Returns the error for code that raises on the sample.
 
     Args:
@@ -152,7 +169,7 @@ def cannot_run(what: str, sample: Tensor, error: Exception, way_out: str = "") -
         way_out = "it takes a mapping or an object, and layers pass on a single tensor: wrap it for that"
     if not way_out and (pictures := _channels_first(tuple(sample.shape[1:]))):
         way_out = f"if these are pictures, their channels come first: {'x'.join(map(str, pictures))}"
-    return PartitionError(f"{what} does not run on an input of {shape}: {reason}" + (way_out and f"; {way_out}"))
+    return CannotRunError(f"{what} does not run on an input of {shape}: {reason}" + (way_out and f"; {way_out}"))
 
 
 def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -155,7 +155,7 @@ class _Watched:
 
 def _watch(model: Submodel, sample: Tensor, batch: int) -> _Watched:
     held = {_key(value) for value in [*model.parameters(), *model.buffers()]}
-    x = torch.zeros((batch, *sample.shape[1:]), dtype=sample.dtype, device=sample.device)
+    x = sample[:1].expand(batch, *sample.shape[1:]).contiguous()
     watcher = _Watcher(held)
     with watcher:
         # The copy is made inside, so that the trace counts the batch as well.

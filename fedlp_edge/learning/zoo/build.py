@@ -26,6 +26,7 @@ from fedlp_edge.learning.model.width import DEFAULT_RATIOS, WidthModel
 from fedlp_edge.learning.partition.partition import partition
 from fedlp_edge.learning.partition.tracing import mode
 from fedlp_edge.learning.rng import seeded
+from fedlp_edge.learning.sample_values import token_sample
 from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.learning.zoo.built_in import BUILT_IN
 from fedlp_edge.learning.zoo.weight_loading import start_from
@@ -152,7 +153,7 @@ def _flattened(model: nn.Module | list[nn.Module], sample: torch.Tensor) -> nn.M
 
 def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, seed: int) -> LayeredModel:
     """Splits a model into layers, which also runs the model's own code."""
-    sample = torch.zeros(1, *settings.input, dtype=torch.int64 if settings.tokens else torch.float32)
+    sample = token_sample(settings.input) if settings.tokens else torch.zeros(1, *settings.input)
     with _gpu_explained(), run_foreign_code(f"the model {settings.name}", ModelError, passing=is_out_of_memory):
         _give_sizes(model, sample, seed)
         layered = partition(
@@ -199,7 +200,7 @@ def _with_new_heads(model: LayeredModel, seed: int, make_head: Callable[..., nn.
     """Returns the model with other shallow heads, none of which has more parameters than the layers it replaces."""
     layers = [(unit.name, model.get_submodule(unit.id)) for unit in model.layer_units]
     classifier = model.head_units[-1]
-    sample = torch.zeros(1, *model.input_shape)
+    sample = model.sample
     left = sum(unit.parameters for unit in model.layer_units) + classifier.parameters
     heads: list[tuple[str, nn.Module]] = []
     with seeded(seed), torch.no_grad(), mode(model, training=False):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.export.early_exit import with_early_exits
@@ -43,3 +44,17 @@ def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
     path.write_bytes(b"no model")
     with pytest.raises(ExportError, match=r"broken.onnx: it is cut short, damaged or no ONNX file"):
         measure(path, seconds=0.0)
+
+
+def test_a_graph_that_looks_its_input_up_is_measured_on_zeros_and_ones(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["input"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "index"], ["logits"]),
+    ]
+    table = numpy_helper.from_array(np.ones((2, 3), dtype=np.float32), "table")
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 4])
+    found = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4, 3])
+    graph = helper.make_graph(nodes, "lookup", [given], [found], initializer=[table])
+    path = tmp_path / "lookup.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    assert measure(path, threads=1, seconds=0.0).runs == 20

@@ -56,3 +56,22 @@ def test_are_tokens_that_every_embedding_knows() -> None:
     model = nn.ModuleList([nn.Embedding(50, 4), nn.Embedding(7, 4)])
     x, _ = made_inputs(InputFacts(), model, (20,), tokens=True).batch(slice(0, MADE))
     assert sorted(set(x.flatten().tolist())) == [0, 1, 2, 3, 4, 5, 6]
+
+
+class Looked(nn.Module):
+    """Looks its whole input up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.table(x.long())
+        return found.flatten(1)
+
+
+def test_are_zeros_and_ones_where_a_model_looks_some_of_them_up() -> None:
+    model = nn.Sequential(Looked(), nn.Linear(6, 2))
+    x, _ = made_inputs(InputFacts(), model, (3,), tokens=False).batch(slice(0, MADE))
+    assert set(x.flatten().tolist()) == {0.0, 1.0}
+    assert model.training
