@@ -34,6 +34,9 @@ _UNREAD = frozenset((".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".
 _NOISE = "_background_noise_"
 """Folder of the Speech Commands with long recordings of noise, which is no class of theirs."""
 
+_TESTS = "testing_list.txt"
+"""File of theirs with the sounds that are meant for tests."""
+
 
 def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing:
     """Lists the sounds of one split of a folder that holds folders of classes, or a ``labels.csv``.
@@ -103,7 +106,9 @@ def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> Labell
     files = [path for path in files if len(path.relative_to(base).parts) > 1]
     paths = [path.relative_to(base).as_posix() for path in files]
     if not divided and spec.held_out is not None:
-        keep = np.flatnonzero(is_in_test_split(keys_of_names(paths), spec.held_out) == (split == "test")).tolist()
+        listed = _listed_tests(root)
+        in_test = np.isin(paths, listed) if listed else is_in_test_split(keys_of_names(paths), spec.held_out)
+        keep = np.flatnonzero(in_test == (split == "test")).tolist()
         files, paths = [files[i] for i in keep], [paths[i] for i in keep]
     labels = np.asarray([names.index(normalized_name(path.split("/")[0])) for path in paths], np.int64)
     targets = read_targets(labels, len(labels), names, str(root), kind) if files else Targets(labels, names, "class")
@@ -131,6 +136,14 @@ def _split_folders(root: Path) -> dict[Split, Path]:
         if (known := next((name for name in names if name in folders), None)) is not None
     }
     return found if len(found) == len(SPLIT_NAMES) else {}
+
+
+def _listed_tests(root: Path) -> list[str]:
+    """Returns the sounds of the Speech Commands' own list of tests, whose speakers stand in no other; empty without."""
+    listing = root / _TESTS
+    if not listing.is_file():
+        return []
+    return [line.strip() for line in listing.read_text(encoding="utf-8", errors="replace").splitlines()]
 
 
 def _of_unread_kinds(root: Path) -> str:

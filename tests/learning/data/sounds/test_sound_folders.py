@@ -8,6 +8,8 @@ import pytest
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.sources import list_samples
+from fedlp_edge.learning.data.spec import parse_spec
 
 wavfile = pytest.importorskip("scipy.io.wavfile")
 
@@ -107,3 +109,12 @@ def test_a_folder_of_damaged_files_alone_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "low" / "0.wav", tone(200)).write_bytes(b"RIFF")
     with pytest.raises(DataError, match=r"none of its sounds can be read, the first is low/0\.wav is damaged"):
         load(tmp_path)
+
+
+def test_the_speech_commands_own_list_of_tests_is_the_test_split(tmp_path: Path) -> None:
+    for name in ("no/a_nohash_0", "no/b_nohash_0", "yes/a_nohash_0", "yes/b_nohash_0"):
+        save(tmp_path / f"{name}.wav", tone(200))
+    (tmp_path / "testing_list.txt").write_text("no/b_nohash_0.wav\nyes/b_nohash_0.wav\nyes/gone.wav\n")
+    for split, speaker in (("train", "a"), ("test", "b")):
+        listing = list_samples(parse_spec(f"audiofolder:{tmp_path}#group=([^/]+)_nohash"), split)
+        assert (listing.group_names, listing.labels.tolist()) == ((speaker,), [0, 1])
