@@ -104,7 +104,9 @@ def test_gets_all_that_the_process_was_given(environment: dict[str, str], tmp_pa
     os.close(writer)
     with os.fdopen(reader) as pipe:
         assert pipe.read() == "here"
-    assert (done.returncode, done.stderr) == (7, "")
+    # PyTorch's compiler may complain of its own bindings at the end: "nanobind: leaked 4 instances!"
+    said_by_us = done.stderr.partition("nanobind:")[0]
+    assert (done.returncode, said_by_us) == (7, "")
     said = json.loads(done.stdout)
     assert said.pop("blocked") == sorted(int(number) for number in {*before, signal.SIGUSR1})
     assert said == {

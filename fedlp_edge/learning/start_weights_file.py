@@ -12,7 +12,7 @@ import msgspec
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.core.start_weights import RUN, StartWeights, source_kind
 from fedlp_edge.errors import StartWeightsError
-from fedlp_edge.system.directories import expand_user
+from fedlp_edge.system.directories import expand_user, is_there
 from fedlp_edge.system.path_hints import run_hint
 
 _CHECKPOINTS = "checkpoints"
@@ -38,6 +38,10 @@ def locate(source: str) -> Path | None:
         return None
     if kind == "file":
         path = expand_user(source)
+        try:
+            is_there(path)  # for its errors
+        except OSError as error:
+            raise StartWeightsError(f"{path} cannot be read: {error.strerror}") from None
         if path.is_dir():
             raise StartWeightsError(f"{path} is a folder; name {_file_in(path)}, or an earlier run as {RUN}{path}")
         if not path.is_file():

@@ -105,6 +105,21 @@ def _user_name(number: int) -> str:
         return f"user {number}"
 
 
+def is_there(path: Path) -> bool:
+    """Returns whether there is anything at a path.
+
+    ``Path.exists`` says no from Python 3.14 on where the look is forbidden, or the name too long.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def have_temporary_directory(instead: Path) -> None:
     """Has this process and those that it starts put temporary files where they can be written.
 

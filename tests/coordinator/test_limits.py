@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,8 +14,8 @@ PACKAGE = Path(limits.__file__).parent
 
 
 def test_each_limit_has_its_reason() -> None:
-    text = CoordinatorLimits.__doc__ or ""
-    assert [entry.name for entry in fields(LIMITS) if f"        {entry.name}: " not in text] == []
+    text = inspect.getdoc(CoordinatorLimits) or ""
+    assert [entry.name for entry in fields(LIMITS) if f"    {entry.name}: " not in text] == []
     assert all(getattr(LIMITS, entry.name) > 0 for entry in fields(LIMITS))
 
 

@@ -91,6 +91,7 @@ def test_a_folder_is_told_with_the_file_to_name(file: Path) -> None:
     ("source", "reason"),
     [
         ("{0}/absent.pt", "there is no file .*absent.pt"),
+        ("{0}/" + "a" * 5000, "cannot be read: File name too long"),
         ("{0}", "is a folder; name a file in it, or an earlier run as run:"),
         ("run:{0}", "holds no checkpoint; is it the directory of a run"),
         ("run:{0}/absent", "holds no checkpoint"),

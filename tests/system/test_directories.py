@@ -13,6 +13,7 @@ from fedlp_edge.system.directories import (
     expand_user,
     have_temporary_directory,
     home_directory,
+    is_there,
     make_directory,
     owner_hint,
     walk_folders,
@@ -116,3 +117,12 @@ def test_a_directory_of_another_user_is_said_to_be_one(tmp_path: Path) -> None:
 
 def test_nothing_is_said_of_an_owner_who_is_this_user(tmp_path: Path) -> None:
     assert owner_hint(tmp_path) == ""
+
+
+def test_what_cannot_be_looked_at_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert is_there(tmp_path / "file")
+    assert not is_there(tmp_path / "other")
+    assert not is_there(tmp_path / "file" / "below")
+    with pytest.raises(OSError, match="File name too long"):
+        is_there(tmp_path / ("a" * 5000))

@@ -20,7 +20,7 @@ from fedlp_edge.errors import DataError, StorageError
 from fedlp_edge.learning.data.foreign_kinds import foreign_kind
 from fedlp_edge.learning.data.partitioners import Partitioner, parse_partitioner
 from fedlp_edge.learning.foreign_code import misnamed
-from fedlp_edge.system.directories import expand_user
+from fedlp_edge.system.directories import expand_user, is_there
 from fedlp_edge.system.path_hints import ARCHIVES, path_hint, shown_path
 
 DATASET_NAMES = ("digits", "fashion-mnist", "mnist", "cifar10")
@@ -343,6 +343,7 @@ def check_source(spec: DataSpec) -> None:
     if spec.source not in _ON_DISK:
         return
     try:
+        is_there(spec.path)  # for its errors
         _check_path(spec, spec.path)
     except StorageError as error:  # the home of an unknown user
         raise DataError(str(error)) from None

@@ -129,9 +129,10 @@ class MosquittoBroker:
         self.stop()
 
     def _complaint(self) -> str:
-        """Returns the last two lines of the log, without their time stamps."""
+        """Returns the errors in the log, or else its last two lines, without their time stamps."""
         lines = [line.partition(": ")[2] for line in self.log().splitlines()]
-        return " ".join(line for line in lines[-2:] if line)
+        errors = [line for line in lines if line.startswith("Error")]
+        return " ".join(line for line in errors[-2:] or lines[-2:] if line)
 
     def _launch(self, program: str) -> bool:
         """Starts the process; returns False if it ended, or cannot be reached in time."""

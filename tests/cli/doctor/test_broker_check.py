@@ -46,9 +46,11 @@ def test_measures_the_limits_of_a_restricted_broker_and_says_what_to_set() -> No
     assert report.fit
     assert report.measured.protocol == "5"
     assert report.measured.packet == 100_000
-    assert (report.measured.queue, report.measured.in_flight) == (50, 20)
+    queue = report.measured.queue
+    assert queue in (50, 70)  # Mosquitto from 2.1 on does not count those in flight
+    assert report.measured.in_flight == 20
     assert report.measured.last_will
-    assert report.keys == ("max_queued_messages = 50",)
+    assert report.keys == (f"max_queued_messages = {queue}",)
     assert found["queue"].level == found["largest packet"].level == "warning"
     assert "set max_queued_messages in mosquitto.conf to 1000" in found["queue"].advice
     assert "max_packet_size in mosquitto.conf" in found["largest packet"].advice

@@ -37,6 +37,10 @@ def with_login(broker: MosquittoBroker, username: str, password: str, **more: st
     return BrokerSettings(url=broker.url, username=username, password=password, **more).address({})  # type: ignore[arg-type]
 
 
+OF_AUTHORITY = ("-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
+"""What an authority must say of its key since Python 3.13."""
+
+
 def openssl(directory: Path, *arguments: str) -> None:
     subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
 
@@ -50,7 +54,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     elliptic = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     for name in ("ca", "other"):
         files = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
-        openssl(directory, "req", "-x509", *elliptic, *files, "-days", "2", "-subj", f"/CN=test {name}")
+        openssl(directory, "req", "-x509", *elliptic, *files, "-days", "2", "-subj", f"/CN=test {name}", *OF_AUTHORITY)
     for name, extensions in (("server", "san"), ("client", "none")):
         openssl(directory, "req", *elliptic, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         signer = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", extensions)
@@ -176,7 +180,7 @@ def test_certificates_that_were_replaced_meanwhile_are_read_again(certificates: 
         with connected(settings.address({}), "renewed") as client:
             san = ("-addext", "subjectAltName=IP:127.0.0.1", "-subj", "/CN=renewed", "-days", "2")
             keys = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "key")
-            openssl(tmp_path, "req", "-x509", *keys, "-out", "cert", *san)
+            openssl(tmp_path, "req", "-x509", *keys, "-out", "cert", *san, *OF_AUTHORITY)
             broker.stop()
             broker.start()
             (tmp_path / "ca").write_bytes((tmp_path / "cert").read_bytes())
