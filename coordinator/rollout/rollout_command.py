@@ -30,7 +30,7 @@ from fedlp_edge.errors import OperatorError
 from fedlp_edge.storage.journal import Journal
 from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, freeze_gc
 from fedlp_edge.system.log_file import LogFileHandler
-from fedlp_edge.system.printable import plain_log
+from fedlp_edge.system.printable import counted, plain_log
 from fedlp_edge.transport.mqtt.paho_clients import new_client_id
 from fedlp_edge.transport.mqtt.transport import MqttTransport
 from fedlp_edge.transport.remembered import remembered_limits
@@ -303,7 +303,8 @@ def _show(directory: RolloutDirectory) -> int:
         f"release {plan.release} to fleet {plan.fleet}: {status.phase}"
         + (f" ({status.reason})" if status.reason else "")
     )
-    print(f"{done} of {len(status.devices)} devices have it; group {status.open_groups} of {status.groups} has begun")
+    have = f"{done} of {counted(len(status.devices), 'device')} have it"
+    print(f"{have}; group {status.open_groups} of {status.groups} has begun")
     for device, standing in sorted(status.devices.items(), key=lambda entry: (entry[1].group, entry[0])):
         figures = standing.shadow
         exam = f", agrees on {figures.agreement:.0%} of {figures.inputs}" if figures and figures.inputs else ""

@@ -41,6 +41,7 @@ from fedlp_edge.core.rollout.rollout_events import (
 from fedlp_edge.core.rollout.rollout_machine import RolloutMachine
 from fedlp_edge.core.rollout.rollout_settings import rollout_groups
 from fedlp_edge.errors import OperatorError, PeerError
+from fedlp_edge.system.printable import counted
 from fedlp_edge.transport.base import BrokerLimits, Connected, Delivered, Disconnected, Received, Refused, Transport
 from fedlp_edge.transport.windowed_publisher import WindowedPublisher
 from fedlp_edge.wire.chunks import chunk_bytes_for
@@ -212,7 +213,7 @@ class RolloutLoop:
         for device in here:
             self._machine.seen(device, online=True)
         sizes = ", ".join(str(len(group)) for group in groups)
-        self._say(f"release {self._plan.release}: {len(here)} devices in groups of {sizes}")
+        self._say(f"release {self._plan.release}: {counted(len(here), 'device')} in groups of {sizes}")
 
     def _loop(self) -> None:
         while not self._stopped:

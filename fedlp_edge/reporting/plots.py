@@ -14,6 +14,7 @@ from fedlp_edge.reporting.answer_counts import AnswerCounts, ValueCounts
 from fedlp_edge.reporting.formatting import format_metric, is_share, metric_label
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 from fedlp_edge.reporting.summary import Summary, trained_exits, values_of
+from fedlp_edge.system.printable import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,7 +171,7 @@ def confusion_figure(model: str, answers: AnswerCounts) -> Figure:
         axes.set_yticks(range(classes), names, fontsize=8)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    set_title(axes, f"{model}, depth {answers.depth}: {answers.samples:,} samples {_origin(answers)}")
+    set_title(axes, f"{model}, depth {answers.depth}: {counted(answers.samples, 'sample')} {_origin(answers)}")
     return figure
 
 
@@ -194,7 +195,7 @@ def values_figure(model: str, answers: AnswerCounts) -> Figure:
         axes.set_xlabel(f"true {'value' if columns == 1 and target.name == '0' else _short(target.name)}{unit}")
         axes.set_ylabel(f"predicted{unit}")
         figure.colorbar(image, ax=axes, shrink=0.7, label="samples")
-    set_title(panels[0], f"{model}, depth {answers.depth}: {answers.samples:,} samples {_origin(answers)}")
+    set_title(panels[0], f"{model}, depth {answers.depth}: {counted(answers.samples, 'sample')} {_origin(answers)}")
     return figure
 
 

@@ -44,6 +44,7 @@ from fedlp_edge.reporting.events import (
 )
 from fedlp_edge.reporting.formatting import format_seconds
 from fedlp_edge.reporting.summary import values_of
+from fedlp_edge.system.printable import counted
 
 DeviceState = Literal["ready", "training", "delivered", "lost", "rejected", "failed", "away", "set aside", "unfit"]
 MAX_NAMED_DEVICES = 4
@@ -260,7 +261,7 @@ def _(event: RoundFinished, progress: RunProgress) -> None:
     # A simulation evaluates a round while the next one is running.
     progress.round = max(progress.round, event.round)
     progress.finished_rounds += 1
-    progress.note = f"round {event.round} took {format_seconds(event.seconds)}, {event.contributors} devices"
+    progress.note = f"round {event.round} took {format_seconds(event.seconds)}, {counted(event.contributors, 'device')}"
     progress.trouble = ""
     progress.bytes_down += event.bytes_down
     progress.bytes_up += event.bytes_up
@@ -282,7 +283,7 @@ def _(event: RoundFinished, progress: RunProgress) -> None:
 
 @_apply.register
 def _(event: RoundFailed, progress: RunProgress) -> None:
-    progress.trouble = f"round {event.round} asks again: {event.contributors} updates, {event.quorum} needed"
+    progress.trouble = f"round {event.round} asks again: {counted(event.contributors, 'update')}, {event.quorum} needed"
 
 
 @_apply.register
@@ -335,7 +336,7 @@ def _(event: ModelsProved, progress: RunProgress) -> None:
     _note_scores(event.on_devices, progress)
     for proof in event.proofs:
         if proof.proved < proof.asked:
-            lacking = f"proved on {proof.proved} of {proof.asked} devices"
+            lacking = f"proved on {proof.proved} of {counted(proof.asked, 'device')}"
             progress.trouble = (
                 f"the ONNX file of depth {proof.depth} is {lacking}: {next(iter(proof.problems.values()))}"
             )

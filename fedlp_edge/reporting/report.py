@@ -36,6 +36,7 @@ from fedlp_edge.reporting.summary import (
     trained_exits,
 )
 from fedlp_edge.system.lifecycle import own_command
+from fedlp_edge.system.printable import counted
 from fedlp_edge.worker.jobs import ExportedModel
 
 ONNX_DIRECTORY = "onnx"
@@ -139,7 +140,7 @@ def _judging(summary: Summary) -> list[RenderableType]:
         model = "the final model" if final else "the model before the last round"
         devices, samples = sum(s.devices for s in scores.values()), sum(s.samples for s in scores.values())
         rest = f", {silent} did not report" if silent else ""
-        lines.append(f"On devices: {devices} judged {model} on {samples:,} samples that they hold out{rest}.")
+        lines.append(f"On devices: {devices} judged {model} on {counted(samples, 'sample')} that they hold out{rest}.")
     for proof in summary.proofs:
         for device, problem in list(proof.problems.items())[:MAX_NAMED_DEVICES]:
             lines.append(f"Not proved: the file of depth {proof.depth} on {device}: {problem}")
@@ -231,7 +232,7 @@ def _difference(model: ExportedModel | None, proof: FileProof | None) -> str:
 
 
 def _proved(proof: FileProof | None) -> str:
-    return "-" if proof is None else f"{proof.proved} of {proof.asked} devices"
+    return "-" if proof is None else f"{proof.proved} of {counted(proof.asked, 'device')}"
 
 
 def _devices(by_device: dict[str, list[DeviceRound]], depths: int) -> RenderableType:
@@ -313,8 +314,8 @@ def _traffic(summary: Summary) -> Text:
 def _by_purpose(summary: Summary) -> str:
     """Returns the coordinator's traffic by purpose; empty for a run that did not count it."""
     totals: dict[str, int] = defaultdict(int)
-    for counted in (*(entry.traffic for entry in summary.rounds), summary.traffic):
-        for purpose, traffic in counted.items():
+    for by_purpose in (*(entry.traffic for entry in summary.rounds), summary.traffic):
+        for purpose, traffic in by_purpose.items():
             totals[purpose] += traffic.bytes
     return ", ".join(f"{purpose} {format_bytes(nbytes)}" for purpose, nbytes in totals.items())
 

@@ -33,6 +33,7 @@ from fedlp_edge.reporting.events import (
 from fedlp_edge.reporting.formatting import format_bytes, format_scores, format_seconds, format_share, format_values
 from fedlp_edge.reporting.progress import RunProgress, where_stopped, where_to_go_on
 from fedlp_edge.reporting.summary import values_of
+from fedlp_edge.system.printable import counted
 
 MAX_NAMED_DEVICES = 8
 """Number of devices that a line names before it counts the rest."""
@@ -77,7 +78,7 @@ def _(event: RunStarted) -> str:
 
 @_line.register
 def _(event: DeviceJoined) -> str:
-    samples = "1 sample" if event.samples == 1 else f"{event.samples:,} samples"
+    samples = counted(event.samples, "sample")
     return f"device {event.device} ({event.profile}), {samples}: {event.explanation}"
 
 
@@ -122,7 +123,7 @@ def _(event: WorkerReplaced) -> str:
 
 @_line.register
 def _(event: RoundFailed) -> str:
-    return f"round {event.round} asks again: {event.contributors} updates so far, {event.quorum} needed"
+    return f"round {event.round} asks again: {counted(event.contributors, 'update')} so far, {event.quorum} needed"
 
 
 @_line.register
@@ -159,7 +160,8 @@ def _(event: ModelDelivered) -> str | None:
 
 def _proved_line(event: ModelsProved, metric: str) -> str:
     files = [
-        f"depth {proof.depth} on {proof.proved} of {proof.asked} devices, differing by at most {proof.max_abs_diff:.1e}"
+        f"depth {proof.depth} on {proof.proved} of {counted(proof.asked, 'device')}, differing by at most "
+        f"{proof.max_abs_diff:.1e}"
         for proof in event.proofs
     ]
     judged = f"; on devices {scores_line(event.on_devices, metric)}" if event.on_devices else ""
@@ -185,8 +187,9 @@ def _stopped_line(event: RunStopped, progress: RunProgress) -> str:
 def _round_line(event: RoundFinished, progress: RunProgress) -> str:
     values = values_of(progress.metric, event.metrics, event.accuracy)
     on_devices = f"on devices, before it, {scores_line(event.on_devices, progress.metric)}"
+    devices = counted(event.contributors, "device")
     parts = [
-        f"round {event.round}/{progress.rounds}: {format_seconds(event.seconds)}, {event.contributors} devices",
+        f"round {event.round}/{progress.rounds}: {format_seconds(event.seconds)}, {devices}",
         *([format_values(progress.metric, values)] if values else []),
         *([on_devices] if event.on_devices else []),
         *([f"{event.not_reporting} not reporting"] if event.not_reporting else []),

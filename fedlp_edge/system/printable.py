@@ -1,4 +1,4 @@
-"""This module makes texts from other machines safe to print: control characters are escaped, long texts are cut.
+"""This module makes texts for people: those from other machines safe to print, and numbers with what they count.
 
 A device's text may be printed in a log, in the live view, in ``fedlp status`` or in a report, and may hold terminal
 control sequences. So it is escaped once, where it is decoded.
@@ -50,3 +50,14 @@ def plain_log(form: str, times: str | None = None) -> None:
     """Gives every handler of the root logger a ``PlainFormatter``."""
     for handler in logging.getLogger().handlers:
         handler.setFormatter(PlainFormatter(form, times))
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Returns a number with what it counts: ``1 file``, ``1,024 files``.
+
+    Args:
+        number: How many there are.
+        one: What it is if there is one.
+        many: What it is otherwise; with an s by default.
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -35,7 +35,7 @@ def test_prints_one_line_per_event_of_note_without_a_terminal(events: list[AnyEv
         "run demo-1 starts: small-cnn, 12,345 parameters, 3 depths, 1 rounds",
         "device a (class-l), 200 samples: depth 3 of 3",
         "device b (class-xs), 100 samples: depth 1 of 3",
-        "round 1/1: 2.0 s, 1 devices; accuracy depth 1: 50.0 %, depth 3: 75.0 %; 9.0 kB down, 5.0 kB up; "
+        "round 1/1: 2.0 s, 1 device; accuracy depth 1: 50.0 %, depth 3: 75.0 %; 9.0 kB down, 5.0 kB up; "
         "nothing in time from b",
         "exported small-cnn-depth-3.onnx: accuracy 75.0 % in onnxruntime, differs from PyTorch by at most 2.0e-07",
         "run finished after 1 rounds: accuracy depth 1: 50.0 %, depth 3: 75.0 %",

@@ -123,7 +123,7 @@ def test_forgets_trouble_with_the_broker_when_it_is_back(progress: RunProgress) 
 def test_says_that_a_round_is_tried_again(progress: RunProgress) -> None:
     progress.apply(RoundFailed(time=1.0, round=1, contributors=1, quorum=2))
 
-    assert progress.trouble == "round 1 asks again: 1 updates, 2 needed"
+    assert progress.trouble == "round 1 asks again: 1 update, 2 needed"
 
 
 def test_keeps_accuracy_when_a_run_goes_on(events: list[AnyEvent]) -> None:

@@ -56,7 +56,7 @@ from fedlp_edge.reporting.text_view import line_for, listed
         (DeviceFailed(time=1, round=None, device="a", reason="no memory"), "device a failed: no memory"),
         (
             RoundFailed(time=1, round=2, contributors=1, quorum=3),
-            "round 2 asks again: 1 updates so far, 3 needed",
+            "round 2 asks again: 1 update so far, 3 needed",
         ),
         (WaitingForDevices(time=1, present=1, wanted=2), "waiting for devices: 1 of 2 are there"),
         (

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from fedlp_edge.system.printable import PlainFormatter, printable
+from fedlp_edge.system.printable import PlainFormatter, counted, printable
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,8 @@ def test_log_lines_are_lines_and_tracebacks_stay_readable() -> None:
     lines = stream.getvalue().splitlines()
     assert lines[0] == "ERROR from \\x1b[31mthere\\nERROR forged"
     assert lines[1] == "Traceback (most recent call last):"
+
+
+def test_a_number_stands_with_what_it_counts() -> None:
+    assert [counted(number, "file") for number in (0, 1, 1024)] == ["0 files", "1 file", "1,024 files"]
+    assert counted(2, "entry", "entries") == "2 entries"

@@ -39,6 +39,7 @@ from fedlp_edge.reporting.report import ONNX_DIRECTORY, print_report
 from fedlp_edge.reporting.summary import Summary, load, load_if_there
 from fedlp_edge.system.directories import owner_hint
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, print_error
+from fedlp_edge.system.printable import counted
 from fedlp_edge.transport.address import BrokerAddress
 
 BROKER_SECONDS = 30.0
@@ -159,7 +160,7 @@ class _Demo:
         reader = EventReader(self.directory / FILE_NAME)
         for event in reader.poll():  # of an earlier start
             self.view.progress.apply(event)
-        self.view.note(f"starting a coordinator and {self.options.devices} devices")
+        self.view.note(f"starting a coordinator and {counted(self.options.devices, 'device')}")
         coordinator = self.supervisor.start(
             "coordinator", coordinator_command(self.directory / "config.toml", self.directory)
         )
@@ -213,6 +214,6 @@ def _verdict(summary: Summary) -> int:
     troubled = [device.id for device in summary.devices if device.needs_attention]
     if not troubled:
         return EXIT_INCOMPLETE if summary.refused else 0
-    of = f"{len(troubled)} of {len(summary.devices)} devices"
+    of = f"{len(troubled)} of {counted(len(summary.devices), 'device')}"
     print_error(f"{of} did not contribute to every round ({', '.join(troubled)}); the report above says why")
     return EXIT_INCOMPLETE

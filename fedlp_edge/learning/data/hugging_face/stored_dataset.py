@@ -29,6 +29,7 @@ from fedlp_edge.learning.data.readers.target_values import Targets, coarse_class
 from fedlp_edge.learning.data.sounds.sound_samples import SoundList, sound_samples
 from fedlp_edge.learning.data.spec import DataSpec, require_scipy
 from fedlp_edge.system.machine_cache import cache_directory
+from fedlp_edge.system.printable import counted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -371,9 +372,9 @@ def _no_rows(spec: DataSpec, empty: int, unlabelled: int) -> str:
 def _remarks(files: DatasetFiles, chosen: _Chosen, empty: int, unlabelled: int) -> str:
     left = []
     if empty:
-        left.append(f"{empty:,} rows without a sample")
+        left.append(f"{counted(empty, 'row')} without a sample")
     if unlabelled:
-        left.append(f"{unlabelled:,} rows without a label")
+        left.append(f"{counted(unlabelled, 'row')} without a label")
     if chosen.unused:
         more = "" if len(chosen.unused) <= _NAMED else f" and {len(chosen.unused) - _NAMED} more"
         left.append(f"the columns {', '.join(chosen.unused[:_NAMED])}{more}")

@@ -33,6 +33,7 @@ from fedlp_edge.learning.data.readers.foreign_layouts import (
     detection_remark,
     inner_split_remark,
 )
+from fedlp_edge.system.printable import counted
 
 _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 _UNREAD_KINDS = frozenset((".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"))
@@ -72,25 +73,25 @@ class SkippedFiles:
         """Returns the report in one line; empty if everything is used."""
         skipped = []
         if self.unread:
-            skipped.append(f"{_count(len(self.unread), 'picture')} that cannot be read ({_some(self.unread)})")
+            skipped.append(f"{counted(len(self.unread), 'picture')} that cannot be read ({_some(self.unread)})")
         if self.beside:
-            skipped.append(f"{_count(self.beside, 'picture')} in no class folder")
+            skipped.append(f"{counted(self.beside, 'picture')} in no class folder")
         if self.empty:
-            skipped.append(f"{_count(len(self.empty), 'folder')} without pictures ({_some(self.empty)})")
+            skipped.append(f"{counted(len(self.empty), 'folder')} without pictures ({_some(self.empty)})")
         if self.other:
             kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in self.other.most_common()]
             # Telephones write HEIC and cameras their own kinds: these are pictures to the user.
             convert = ": convert HEIC and raw pictures to JPEG" if _UNREAD_KINDS & self.other.keys() else ""
-            skipped.append(f"{_count(self.other.total(), 'file')} of other kinds ({_some(kinds)}{convert})")
+            skipped.append(f"{counted(self.other.total(), 'file')} of other kinds ({_some(kinds)}{convert})")
         if self.system:
-            skipped.append(f"{_count(self.system, 'hidden or system entry', 'hidden or system entries')}")
+            skipped.append(f"{counted(self.system, 'hidden or system entry', 'hidden or system entries')}")
         parts = [self.layout] if self.layout else []
         if skipped:
             parts.append(f"left out: {', '.join(skipped)}")
         if self.frames:
-            parts.append(f"only the first frame is used of {_count(self.frames, 'picture')} with several")
+            parts.append(f"only the first frame is used of {counted(self.frames, 'picture')} with several")
         if self.contradicting:
-            count = _count(len(self.contradicting), "picture")
+            count = counted(len(self.contradicting), "picture")
             parts.append(f"{count} in a folder that another class has as well ({_some(self.contradicting)})")
         if self.alike:
             parts.append(f"classes that differ in capitals alone count as different: {', '.join(self.alike)}")
@@ -213,7 +214,7 @@ def _listed(root: Path, split: Split, held_out: float | None) -> PictureList:
 
 def _no_classes(base: Path, split: Split, skipped: SkippedFiles) -> str:
     if skipped.beside:
-        return f"{display_name(base)} holds {skipped.beside} pictures but no class folders: " + (
+        return f"{display_name(base)} holds {counted(skipped.beside, 'picture')} but no class folders: " + (
             skipped.layout
             or "put the pictures of each class into a folder that is called like it, or name the class of each in a "
             f"labels.csv{_list_beside(base)}"
@@ -354,10 +355,6 @@ def _is_held_out(name: str, share: float) -> bool:
     """Decides by a hash of the picture's name, so that a picture added later moves no other one to the other split."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:6], "big") < share * 2**48
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _some(names: list[str]) -> str:

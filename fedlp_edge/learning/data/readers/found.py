@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
+from fedlp_edge.system.printable import counted
 
 _NAMED = 6  # classes or columns in one line
 _FEATURE_SAMPLES = 10_000
@@ -63,7 +64,7 @@ class FoundData(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Returns the most important in one line, without the remarks."""
-        parts = [f"{self.samples:,} samples" + (f" of {'x'.join(map(str, self.shape))}" if self.shape else "")]
+        parts = [f"{counted(self.samples, 'sample')}" + (f" of {'x'.join(map(str, self.shape))}" if self.shape else "")]
         if self.classes:
             what = "labels" if self.targets == "labels" else "classes"
             names = [f"{name[:40]} {count:,}" for name, count in self.classes.items()]

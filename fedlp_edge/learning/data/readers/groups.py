@@ -15,6 +15,7 @@ import numpy.typing as npt
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
+from fedlp_edge.system.printable import counted
 
 _SHOWN = 6  # groups in a message
 
@@ -81,7 +82,7 @@ def grouped(listing: SampleListing, groups: Sequence[str], only: Sequence[str], 
         raise DataError(f"{origin} has no group {unknown[0]!r}: it has {some}{', ...' if len(known) > _SHOWN else ''}")
     chosen = np.flatnonzero([bool(group) and (not only or group in only) for group in groups])
     without = sum(not group for group in groups)
-    remark = f"left out: {without:,} {'file' if without == 1 else 'files'} without a group" if without else ""
+    remark = f"left out: {counted(without, 'file')} without a group" if without else ""
     numbers, names = numbered_groups([groups[index] for index in chosen.tolist()])
 
     def samples(keep: Indices | None) -> Samples:

@@ -23,6 +23,7 @@ from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, read_targets
 from fedlp_edge.learning.data.tables.formats.csv_format import find_format, rows_of
+from fedlp_edge.system.printable import counted
 
 LABELS = "labels.csv"
 """Name of the file that lists the labels of the files in a folder."""
@@ -96,11 +97,11 @@ def list_labelled(
     targets = _targets(listing, [labels[name] for name in names], columns, kind)
     lists = []
     if gaps:
-        lists.append(f"{gaps:,} lines of {LABELS} without a label")
+        lists.append(f"{counted(gaps, 'line')} of {LABELS} without a label")
     if missing := len(labels) - len(names):
-        lists.append(f"{missing:,} lines of {LABELS} whose file is missing or of another kind")
+        lists.append(f"{counted(missing, 'line')} of {LABELS} whose file is missing or of another kind")
     if unnamed := len(known) - len(names):
-        lists.append(f"{unnamed:,} files that {LABELS} does not name")
+        lists.append(f"{counted(unnamed, 'file')} that {LABELS} does not name")
     keep = np.arange(len(names))
     folders = [_split_of(name) for name in names]
     if None not in folders and len(set(folders)) == len(SPLIT_NAMES):

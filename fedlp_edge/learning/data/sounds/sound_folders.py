@@ -27,6 +27,7 @@ from fedlp_edge.learning.data.readers.target_values import Targets, coarse_class
 from fedlp_edge.learning.data.sounds.log_mel import SUFFIXES
 from fedlp_edge.learning.data.sounds.sound_samples import SoundList, sound_samples
 from fedlp_edge.learning.data.spec import DataSpec
+from fedlp_edge.system.printable import counted
 
 _UNREAD = frozenset((".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ac3"))
 """Suffixes of sounds that neither SciPy nor soundfile reads, such as those of telephones."""
@@ -112,8 +113,8 @@ def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> Labell
         files, paths = [files[i] for i in keep], [paths[i] for i in keep]
     labels = np.asarray([names.index(normalized_name(path.split("/")[0])) for path in paths], np.int64)
     targets = read_targets(labels, len(labels), names, str(root), kind) if files else Targets(labels, names, "class")
-    in_none = f"{beside:,} sounds in no class folder" if beside else ""
-    left_out = filter(None, (in_none, f"{noise:,} sounds of {_NOISE}" if noise else "", unknown_kinds))
+    in_none = f"{counted(beside, 'sound')} in no class folder" if beside else ""
+    left_out = filter(None, (in_none, f"{counted(noise, 'sound')} of {_NOISE}" if noise else "", unknown_kinds))
     inner = "" if divided else inner_split_remark(path.as_posix() for path in everywhere if len(path.parts) > 1)
     alike = ", ".join(alike_in_capitals(names))
     doubts = (
@@ -151,4 +152,5 @@ def _of_unread_kinds(root: Path) -> str:
     kinds = Counter(suffix for path in root.rglob("*.*") if (suffix := path.suffix.lower()) in _UNREAD)
     if not kinds:
         return ""
-    return f"{kinds.total():,} sounds that are not read ({', '.join(sorted(kinds))}: convert them to WAV or FLAC)"
+    found = counted(kinds.total(), "sound that is", "sounds that are")
+    return f"{found} not read ({', '.join(sorted(kinds))}: convert them to WAV or FLAC)"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
+from fedlp_edge.system.printable import counted
+
 _NAMED = 3  # examples of each kind in the summary
 
 
@@ -81,22 +83,22 @@ class TableReport:
     def _left_out(self) -> list[str]:
         parts = []
         if self.empty:
-            parts.append(f"{_count(self.empty, 'empty file')}")
+            parts.append(f"{counted(self.empty, 'empty file')}")
         if self.headers:
-            parts.append(f"{_count(self.headers, 'line')} with the names of the columns once more")
+            parts.append(f"{counted(self.headers, 'line')} with the names of the columns once more")
         if self.line_of_units:
             parts.append("the units below the names of the columns")
         if self.gaps:
-            parts.append(f"{_count(self.gaps, 'row')} with gaps (the first is {self.first_gap})")
+            parts.append(f"{counted(self.gaps, 'row')} with gaps (the first is {self.first_gap})")
         if self.untimed:
-            parts.append(f"{_count(self.untimed, 'row')} without a time")
+            parts.append(f"{counted(self.untimed, 'row')} without a time")
         if self.untargeted:
             words = f" ({', '.join(self.gap_words)}: a class must be called otherwise)" if self.gap_words else ""
-            parts.append(f"{_count(self.untargeted, 'row')} without a target{words}")
+            parts.append(f"{counted(self.untargeted, 'row')} without a target{words}")
         if self.ungrouped:
-            parts.append(f"{_count(self.ungrouped, 'row')} without a group")
+            parts.append(f"{counted(self.ungrouped, 'row')} without a group")
         if self.windows:
-            parts.append(f"{_count(self.windows, 'window')} that touch them")
+            parts.append(f"{counted(self.windows, 'window')} that touch them")
         if self.short:
             parts.append(f"{self.short:,} series with fewer rows than a sample needs")
         return parts + self._columns()
@@ -106,25 +108,25 @@ class TableReport:
         parts = []
         if text := tuple(name for name in self.text if name not in self.lists):
             more = f"; {len(text) - _NAMED} more" if len(text) > _NAMED else ""
-            parts.append(f"{_count(len(text), 'column')} of text ({'; '.join(text[:_NAMED])}{more})")
+            parts.append(f"{counted(len(text), 'column')} of text ({'; '.join(text[:_NAMED])}{more})")
         if self.times:
             parts.append(
-                f"{_count(len(self.times), 'column')} of times ({'; '.join(self.times[:_NAMED])}), which order rows as "
-                "time= and are seconds as features="
+                f"{counted(len(self.times), 'column')} of times ({'; '.join(self.times[:_NAMED])}), which order rows "
+                "as time= and are seconds as features="
             )
         if self.unnamed:
             parts.append(
-                f"{_count(len(self.unnamed), 'column')} without a name "
+                f"{counted(len(self.unnamed), 'column')} without a name "
                 f"(number {', '.join(map(str, self.unnamed[:_NAMED]))})"
             )
         if self.lists:
             parts.append(
-                f"{_count(len(self.lists), 'column')} of several numbers a field ({'; '.join(self.lists[:_NAMED])}), "
+                f"{counted(len(self.lists), 'column')} of several numbers a field ({'; '.join(self.lists[:_NAMED])}), "
                 "which a function of yours can take apart"
             )
         if self.nested:
             parts.append(
-                f"{_count(len(self.nested), 'column')} of lists or records ({'; '.join(self.nested[:_NAMED])}), "
+                f"{counted(len(self.nested), 'column')} of lists or records ({'; '.join(self.nested[:_NAMED])}), "
                 "which huggingface:FILE reads as samples"
             )
         return parts
@@ -139,7 +141,7 @@ class TableReport:
             )
         if self.zeroed:
             said.append(
-                f"{_count(self.zeroed, 'line')} with zero bytes, as a power cut leaves them in a file that is being "
+                f"{counted(self.zeroed, 'line')} with zero bytes, as a power cut leaves them in a file that is being "
                 "written"
             )
         if self.copies:
@@ -172,20 +174,16 @@ class TableReport:
         reaching, longest = self.pauses
         if reaching:
             said.append(
-                f"{_count(reaching, 'sample')} with a pause inside (the longest is {longest:,.0f} times the usual step "
-                "of time): to have none, write what lies before and after a pause into files of their own, or name it "
-                "in a column for group="
+                f"{counted(reaching, 'sample')} with a pause inside (the longest is {longest:,.0f} times the usual "
+                "step of time): to have none, write what lies before and after a pause into files of their own, or "
+                "name it in a column for group="
             )
         if self.repeated:
             why = "local times do so when the clock is set back, UTC never does"
             if 2 * self.repeated > self.rows:
                 why = "the times may be rounded, as spreadsheets save 1.7041E+12, or be dates alone"
             said.append(
-                f"{_count(self.repeated, 'row')} with the time of another row of their series, in the order of the "
+                f"{counted(self.repeated, 'row')} with the time of another row of their series, in the order of the "
                 f"file: {why}"
             )
         return said
-
-
-def _count(number: int, one: str) -> str:
-    return f"{number:,} {one if number == 1 else one + 's'}"

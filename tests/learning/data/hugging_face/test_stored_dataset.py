@@ -109,7 +109,7 @@ def test_rows_without_a_picture_or_a_label_are_left_out_and_counted(tmp_path: Pa
     write_parquet(tmp_path / "a.parquet", table(columns, {"image": IMAGE, "label": ANIMALS}))
     data = load(tmp_path, "size=2&channels=1&holdout=0")
     assert data.stored()[:, 0, 0, 0].tolist() == [1, 4]
-    assert data.remarks == "left out: 1 rows without a sample, 1 rows without a label, the columns id"
+    assert data.remarks == "left out: 1 row without a sample, 1 row without a label, the columns id"
 
 
 def test_a_damaged_picture_is_left_out_with_its_row(tmp_path: Path) -> None:

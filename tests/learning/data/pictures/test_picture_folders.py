@@ -83,7 +83,7 @@ def test_splits_are_found_by_their_usual_names_and_number_classes_alike(tmp_path
 
 def test_pictures_without_class_folders_are_explained(tmp_path: Path) -> None:
     paint(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"holds 1 pictures but no class folders: .* in a labels\.csv$"):
+    with pytest.raises(DataError, match=r"holds 1 picture but no class folders: .* in a labels\.csv$"):
         load(tmp_path)
     (tmp_path / "_classes.csv").touch()
     with pytest.raises(DataError, match=r"/_classes\.csv may be: call it labels\.csv, and name its folder"):

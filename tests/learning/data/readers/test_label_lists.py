@@ -70,8 +70,7 @@ def test_a_file_of_which_a_label_is_unknown_is_left_out(tmp_path: Path) -> None:
 def test_what_is_not_named_or_not_there_is_counted(tmp_path: Path) -> None:
     data = load(folder(tmp_path, "file,p,q\na/one.png,1,0\ngone.png,1,0\n"))
     assert data.remarks == (
-        "left out: 1 lines of labels.csv whose file is missing or of another kind, "
-        "2 files that labels.csv does not name"
+        "left out: 1 line of labels.csv whose file is missing or of another kind, 2 files that labels.csv does not name"
     )
 
 

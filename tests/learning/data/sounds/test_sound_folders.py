@@ -56,7 +56,7 @@ def test_the_noise_of_the_speech_commands_is_no_class(tmp_path: Path) -> None:
         save(tmp_path / name / "0.wav", tone(200))
     data = load(tmp_path)
     assert (data.classes, len(data)) == (("no", "yes"), 2)
-    assert data.remarks == "left out: 1 sounds of _background_noise_"
+    assert data.remarks == "left out: 1 sound of _background_noise_"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_labels_come_from_a_list(tmp_path: Path) -> None:
 def test_sounds_of_kinds_that_are_not_read_are_counted(tmp_path: Path) -> None:
     (tmp_path / "low").mkdir()
     (tmp_path / "low" / "memo.M4A").write_bytes(b"")
-    said = r"1 sounds that are not read \(\.m4a: convert them to WAV or FLAC\)"
+    said = r"1 sound that is not read \(\.m4a: convert them to WAV or FLAC\)"
     with pytest.raises(DataError, match=rf"holds no sounds in folders of classes: {said}; it needs CLASS"):
         load(tmp_path)
     save(tmp_path / "low" / "0.wav", tone(200))
