@@ -158,11 +158,11 @@ def test_will_is_published_when_the_client_is_killed_but_not_after_stop(
         assert watcher.wait(Received) == Received(killed, b"gone", retained=False)
 
 
-def test_stop_sends_what_is_queued(url: str, request: pytest.FixtureRequest) -> None:
+def test_stop_sends_what_is_queued(mosquitto: MosquittoBroker, request: pytest.FixtureRequest) -> None:
     name = topic(request, "x")
-    with connected(url, "drain-a") as reader:
+    with connected(mosquitto.url, "drain-a") as reader:
         reader.subscribe(name)
-        with connected(url, "drain-b") as writer:
+        with connected(mosquitto.url, "drain-b") as writer:
             for _ in range(200):
                 writer.transport.publish(name, bytes(10_000))
 
