@@ -24,7 +24,14 @@ from fedlp_edge.probe.host import probe_host, training_threads, worker_share
 from fedlp_edge.probe.neighbours import other_agents
 from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.system.directories import expand_user, have_temporary_directory, make_directory
-from fedlp_edge.system.lifecycle import EXIT_NO_COORDINATOR, EXIT_STOPPED, StopSignal, freeze_gc, print_error
+from fedlp_edge.system.lifecycle import (
+    EXIT_NO_COORDINATOR,
+    EXIT_STOPPED,
+    StopSignal,
+    freeze_gc,
+    install_command,
+    print_error,
+)
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.system.path_hints import explain_paths
 from fedlp_edge.system.printable import plain_log
@@ -215,7 +222,7 @@ def root_of_trust(path: str) -> bytes | None:
         from device_agent.installation.signed_source import read_root  # noqa: PLC0415 - an extra
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
-        raise ConfigError(f'root needs {missing}: pip install "fedlp-edge[release]"') from None
+        raise ConfigError(f"root needs {missing}: {install_command('release')}") from None
     return read_root(expand_user(path))
 
 

@@ -11,6 +11,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import is_custom
 from fedlp_edge.errors import FedLPError, SettingError
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.system.lifecycle import install_command
 from fedlp_edge.worker.jobs import ExportTried, TryExport
 from fedlp_edge.worker.process import WorkerProcess
 
@@ -44,7 +45,7 @@ def try_export(config: FleetConfig, blueprint: Blueprint, directory: RunDirector
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise SettingError(
             key,
-            f'exporting needs {missing[0]}: pip install "fedlp-edge[coordinator]", or set depths = "none" to learn '
+            f'exporting needs {missing[0]}: {install_command("coordinator")}, or set depths = "none" to learn '
             "without ONNX files",
         )
     if not is_custom(config.model.name) and ":" not in config.model.task:

@@ -28,7 +28,14 @@ from fedlp_edge.core.rollout.rollout_names import rollout_run
 from fedlp_edge.core.rollout.rollout_settings import RolloutSettings
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.storage.journal import Journal
-from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, freeze_gc
+from fedlp_edge.system.lifecycle import (
+    EXIT_ERROR,
+    EXIT_INCOMPLETE,
+    EXIT_STOPPED,
+    StopSignal,
+    freeze_gc,
+    install_command,
+)
 from fedlp_edge.system.log_file import LogFileHandler
 from fedlp_edge.system.printable import counted, plain_log
 from fedlp_edge.transport.mqtt.paho_clients import new_client_id
@@ -253,7 +260,7 @@ def _signed_orders(plan: RolloutPlan, files: Sequence[ReleaseFile]) -> OrderFile
         from fedlp_edge.release.repository import ReleaseRepository  # noqa: PLC0415
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
-        raise OperatorError(f'signing needs {missing}: pip install "fedlp-edge[release]"') from None
+        raise OperatorError(f"signing needs {missing}: {install_command('release')}") from None
     orders = SignedOrders(ReleaseRepository(Path(plan.repository)), Path(plan.online_key))
     for file in files:
         if file.precision == plan.wishes.precision and file.early_exit == plan.wishes.early_exit:

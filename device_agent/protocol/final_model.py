@@ -27,6 +27,7 @@ from device_agent.protocol.events import (
     Stop,
 )
 from fedlp_edge.errors import PeerError
+from fedlp_edge.system.lifecycle import install_command
 from fedlp_edge.wire.admission import max_unit_bytes
 from fedlp_edge.wire.messages import DeploymentReport, ModelProof, RunEnded
 
@@ -180,7 +181,7 @@ class FinalModelFetch:
             why = "this device had no place in the run when it ended"
             return [Log(f"no final model: {why}"), *self._report("failed", message.run, why), *self._done()]
         if not self._can_export:
-            why = 'making one of this device\'s own head needs onnx: pip install "fedlp-edge[coordinator]"'
+            why = f"making one of this device's own head needs onnx: {install_command('coordinator')}"
             note = Log(f"no final model: {why}", warning=True)
             return [note, *self._report("failed", message.run, why), *self._done()]
         most = {unit.id: max_unit_bytes(unit) for unit in own_model.blueprint.downloads_of(own_model.depth)}

@@ -14,6 +14,7 @@ from fedlp_edge.reporting.answer_counts import AnswerCounts, ValueCounts
 from fedlp_edge.reporting.formatting import format_metric, is_share, metric_label
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 from fedlp_edge.reporting.summary import Summary, trained_exits, values_of
+from fedlp_edge.system.lifecycle import install_command
 from fedlp_edge.system.printable import counted
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
     if not summary.rounds:
         return ()
     if importlib.util.find_spec("matplotlib") is None:
-        log.warning('no pictures of the run are drawn without matplotlib: pip install "fedlp-edge[coordinator]"')
+        log.warning(f"no pictures of the run are drawn without matplotlib: {install_command('coordinator')}")
         return ()
     figures: dict[str, Callable[[], Figure]] = {}
     if _central(summary) or _on_devices(summary):

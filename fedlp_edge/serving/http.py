@@ -9,13 +9,14 @@ import msgspec
 from fedlp_edge.errors import DataError, FedLPError, OperatorError
 from fedlp_edge.serving.openapi import openapi_document
 from fedlp_edge.serving.served_model import MAX_REQUEST_BYTES, ServedModel
+from fedlp_edge.system.lifecycle import install_command
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
 
-INSTALL = 'serving needs Starlette and uvicorn: pip install "fedlp-edge[serve]"'
+INSTALL = f"serving needs Starlette and uvicorn: {install_command('serve')}"
 
 
 def make_app(model: ServedModel) -> Starlette:

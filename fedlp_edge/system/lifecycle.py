@@ -11,6 +11,7 @@ import errno
 import gc
 import io
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -320,3 +321,32 @@ def own_command(name: str = "fedlp") -> str:
     if shutil.which(name) or not beside.exists():
         return name
     return shlex.quote(os.path.relpath(beside))
+
+
+def install_command(extra: str) -> str:
+    """Returns how to install an extra of this package into the environment that this program runs from.
+
+    A plain ``pip`` is that of another environment where this one is not activated, or was made by pipx or uv; and the
+    system's own refuses (PEP 668).
+
+    Args:
+        extra: One or more names of ``pyproject.toml``, separated by commas.
+    """
+    wanted, prefix = f'"fedlp-edge[{extra}]"', Path(sys.prefix)
+    if (prefix / "pipx_metadata.json").exists():
+        return f"pipx runpip {shlex.quote(prefix.name)} install {wanted}"
+    beside = Path(sys.executable).with_name("pip")
+    if beside.exists():
+        found = shutil.which("pip")
+        here = found is not None and Path(found).parent.resolve() == beside.parent.resolve()
+        return f"{'pip' if here else shlex.quote(str(beside))} install {wanted}"
+    if _is_made_by_uv(prefix):
+        return f"uv pip install --python {shlex.quote(str(prefix))} {wanted}"
+    return f"pip install {wanted}"
+
+
+def _is_made_by_uv(prefix: Path) -> bool:
+    try:
+        return re.search(r"^uv = ", (prefix / "pyvenv.cfg").read_text("utf-8"), re.MULTILINE) is not None
+    except (OSError, UnicodeDecodeError):
+        return False

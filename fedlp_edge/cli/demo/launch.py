@@ -38,7 +38,14 @@ from fedlp_edge.reporting.log import FILE_NAME, EventReader
 from fedlp_edge.reporting.report import ONNX_DIRECTORY, print_report
 from fedlp_edge.reporting.summary import Summary, load, load_if_there
 from fedlp_edge.system.directories import owner_hint
-from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, print_error
+from fedlp_edge.system.lifecycle import (
+    EXIT_INCOMPLETE,
+    EXIT_STOPPED,
+    StopSignal,
+    install_command,
+    own_command,
+    print_error,
+)
 from fedlp_edge.system.printable import counted
 from fedlp_edge.transport.address import BrokerAddress
 
@@ -120,7 +127,7 @@ def _check_packages(options: DemoOptions) -> None:
     needed |= dict.fromkeys(("onnx", "onnxruntime", "PIL"), True)
     missing = [name for name, wanted in needed.items() if wanted and importlib.util.find_spec(name) is None]
     if missing:
-        raise OperatorError(f'the demo needs {", ".join(missing)}: pip install "fedlp-edge[all]"')
+        raise OperatorError(f"the demo needs {', '.join(missing)}: {install_command('all')}")
 
 
 def _claim(directory: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from fedlp_edge.errors import ReleaseError
+from fedlp_edge.system.lifecycle import install_command
 
 keys = typer.Typer(name="keys", help="Makes and replaces the keys that sign releases.", no_args_is_help=True)
 release = typer.Typer(name="release", help="Signs releases of exported models.", no_args_is_help=True)
@@ -36,7 +37,7 @@ def _libraries() -> Iterator[None]:
         missing = (error.name or "").partition(".")[0]
         if missing not in ("tuf", "securesystemslib", "cryptography", "urllib3"):
             raise
-        raise ReleaseError(f'signing needs {missing}: pip install "fedlp-edge[release]"') from None
+        raise ReleaseError(f"signing needs {missing}: {install_command('release')}") from None
 
 
 @keys.command("new")

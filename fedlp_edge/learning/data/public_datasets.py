@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.system.directories import home_directory
+from fedlp_edge.system.lifecycle import install_command
 from fedlp_edge.system.locks import lock_file
 
 Split = Literal["train", "test"]
@@ -49,7 +50,7 @@ def digits() -> tuple[Bytes, npt.NDArray[np.int64]]:
     """
     package = importlib.util.find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
-        raise DataError('the data set digits comes with scikit-learn: pip install "fedlp-edge[coordinator]"')
+        raise DataError(f"the data set digits comes with scikit-learn: {install_command('coordinator')}")
     path = Path(package.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
     try:
         table = np.loadtxt(path, delimiter=",", dtype=np.float32)
@@ -185,7 +186,7 @@ def _torchvision_class(name: str) -> Any:
     except ImportError:
         places = ", ".join(str(place) for place in _candidates(name))
         raise DataError(
-            f'no copy of {name} in {places}, and no torchvision to get one: pip install "fedlp-edge[vision]"'
+            f"no copy of {name} in {places}, and no torchvision to get one: {install_command('vision')}"
         ) from None
     return getattr(datasets, _TORCHVISION_CLASS[name])
 

@@ -21,6 +21,7 @@ from fedlp_edge.learning.data.foreign_kinds import foreign_kind
 from fedlp_edge.learning.data.partitioners import Partitioner, parse_partitioner
 from fedlp_edge.learning.foreign_code import misnamed
 from fedlp_edge.system.directories import expand_user, is_there
+from fedlp_edge.system.lifecycle import install_command
 from fedlp_edge.system.path_hints import ARCHIVES, path_hint, shown_path
 
 DATASET_NAMES = ("digits", "fashion-mnist", "mnist", "cifar10")
@@ -358,7 +359,7 @@ def require_scipy() -> None:
         DataError: It is not; the message says what to install.
     """
     if find_spec("scipy") is None:
-        raise DataError('sounds need SciPy: pip install "fedlp-edge[audio]"')
+        raise DataError(f"sounds need SciPy: {install_command('audio')}")
 
 
 def _check_path(spec: DataSpec, path: Path) -> None:
@@ -366,13 +367,13 @@ def _check_path(spec: DataSpec, path: Path) -> None:
         kind = "image" if spec.source == "imagefolder" else "sound"
         raise DataError(f"there is no {kind} directory {shown_path(path)}{path_hint(spec.argument, path)}")
     if spec.source == "imagefolder" and find_spec("PIL") is None:  # an extra that only pictures need
-        raise DataError('pictures need Pillow: pip install "fedlp-edge[vision]"')
+        raise DataError(f"pictures need Pillow: {install_command('vision')}")
     if spec.source == "audiofolder":
         require_scipy()
     if spec.source in _TABLES and find_spec("pandas") is None:
-        raise DataError('tables need pandas: pip install "fedlp-edge[tables]"')
+        raise DataError(f"tables need pandas: {install_command('tables')}")
     if spec.source in ("parquet", "huggingface") and find_spec("pyarrow") is None:
-        raise DataError('Parquet needs pyarrow: pip install "fedlp-edge[tables]"')
+        raise DataError(f"Parquet needs pyarrow: {install_command('tables')}")
     if spec.source == "npz" and not path.is_file():
         raise DataError(f"there is no file {shown_path(path)}{path_hint(spec.argument, path)}")
     hint = "" if path.exists() else path_hint(spec.argument, path)

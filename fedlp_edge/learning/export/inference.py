@@ -24,8 +24,9 @@ from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.export.score_histogram import softmax
 from fedlp_edge.learning.foreign_code import error_line
 from fedlp_edge.system.cores import usable_cores
+from fedlp_edge.system.lifecycle import install_command
 
-_INSTALL = 'pip install "fedlp-edge[inference]"'
+_INSTALL = install_command("inference")
 _ASPECT_TOLERANCE = 0.02  # relative change of the aspect ratio from which a warning is given
 _BATCH = 64
 _MOST_VALUES = 16  # numbers of an output that are printed

@@ -38,6 +38,7 @@ from fedlp_edge.learning.export.parity import compare_logits, own_error
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification
+from fedlp_edge.system.lifecycle import install_command
 
 if TYPE_CHECKING:
     import onnx
@@ -205,7 +206,7 @@ def graph_of(
         import onnx  # noqa: F401, PLC0415  # an extra of the coordinator
         import onnxscript  # noqa: F401, PLC0415  # the exporter needs it
     except ImportError as error:
-        raise ExportError(f'exporting needs {error.name}: pip install "fedlp-edge[coordinator]"') from None
+        raise ExportError(f"exporting needs {error.name}: {install_command('coordinator')}") from None
     with _silenced():
         try:
             proto = _export_by_graph(model, example, outputs, opset, weights)
@@ -432,7 +433,7 @@ def open_session(file: Path, path: Path) -> Any:
     try:
         import onnxruntime  # noqa: PLC0415
     except ImportError:
-        raise ExportError('checking an export needs onnxruntime: pip install "fedlp-edge[coordinator]"') from None
+        raise ExportError(f"checking an export needs onnxruntime: {install_command('coordinator')}") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what fails is told by the exception

@@ -25,6 +25,7 @@ from fedlp_edge.core.augment_settings import (
 )
 from fedlp_edge.errors import DataError, ModelError
 from fedlp_edge.learning.rng import seeded
+from fedlp_edge.system.lifecycle import install_command
 
 _OF_PLACES = (
     RandomHorizontalFlip,
@@ -112,7 +113,7 @@ def make_transform(transform: PictureTransform, size: tuple[int, ...]) -> Callab
         from torchvision.transforms import v2  # noqa: PLC0415 - an extra, and slow to import
     except ImportError as error:
         raise ModelError(
-            f'[training.augment] transforms needs torchvision ({error}); pip install "fedlp-edge[vision]"'
+            f"[training.augment] transforms needs torchvision ({error}); {install_command('vision')}"
         ) from error
     arguments: dict[str, Any] = msgspec.structs.asdict(transform)
     if isinstance(transform, _SIZED):

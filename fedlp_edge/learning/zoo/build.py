@@ -30,6 +30,7 @@ from fedlp_edge.learning.sample_values import token_sample
 from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.learning.zoo.built_in import BUILT_IN
 from fedlp_edge.learning.zoo.weight_loading import start_from
+from fedlp_edge.system.lifecycle import install_command
 
 log = logging.getLogger("fedlp.learning")
 
@@ -235,7 +236,7 @@ def _torchvision(name: str, settings: ModelSettings, seed: int) -> nn.Module:
     try:
         from torchvision import models  # noqa: PLC0415  # takes 150 MB that other models do not need
     except ImportError as error:
-        raise ModelError(f'torchvision:{name} needs torchvision ({error}); pip install "fedlp-edge[vision]"') from error
+        raise ModelError(f"torchvision:{name} needs torchvision ({error}); {install_command('vision')}") from error
     known = models.list_models(module=models)
     if name not in known:
         near = difflib.get_close_matches(name, known)

@@ -32,6 +32,7 @@ from fedlp_edge.simulation.engines.jobs import (
 )
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 from fedlp_edge.system.directories import working_directory
+from fedlp_edge.system.lifecycle import install_command
 
 # Ray would otherwise send usage statistics to its makers.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -43,7 +44,7 @@ try:
     import ray
     from ray.exceptions import GetTimeoutError, RayActorError, RayError
 except ImportError as error:
-    raise OperatorError(f'engine = "ray" needs Ray ({error}); pip install "fedlp-edge[ray]"') from error
+    raise OperatorError(f'engine = "ray" needs Ray ({error}); {install_command("ray")}') from error
 
 REPLACE_SECONDS = 120.0
 """Time for a new actor to start, load PyTorch and build the model; without a free processor it never does."""

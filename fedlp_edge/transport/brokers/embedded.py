@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import Any, Self
 
 from fedlp_edge.errors import OperatorError
-from fedlp_edge.system.lifecycle import run_command
+from fedlp_edge.system.lifecycle import install_command, run_command
 from fedlp_edge.transport.brokers.local_broker import arguments, serve
 from fedlp_edge.transport.brokers.ports import ATTEMPTS, broker_url, check_free, free_port
 
@@ -58,7 +58,7 @@ class EmbeddedBroker:
             import amqtt.broker  # noqa: PLC0415 - an extra
         except ImportError:
             raise OperatorError(
-                'the embedded broker needs amqtt; run: pip install "fedlp-edge[broker]" (or use another broker)'
+                f"the embedded broker needs amqtt; run: {install_command('broker')} (or use another broker)"
             ) from None
         # amqtt logs every client that speaks another version, or disconnects without a DISCONNECT.
         for name in ("amqtt", "transitions"):

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import DataError, OperatorError
 from fedlp_edge.learning.foreign_code import error_line
+from fedlp_edge.system.lifecycle import install_command
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,7 +32,7 @@ SUFFIXES = (
 MAX_PIXELS = 100_000_000
 """Most pixels of a decoded picture: 300 MB in colour. A larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size."""
 
-_NEED_PILLOW = 'reading pictures needs Pillow: pip install "fedlp-edge[vision]"'
+_NEED_PILLOW = f"reading pictures needs Pillow: {install_command('vision')}"
 _ORIENTATION = 0x0112  # EXIF tag
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _PHOTOMETRIC = 262  # TIFF tag

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec import SoundOptions
 from fedlp_edge.learning.foreign_code import error_line
+from fedlp_edge.system.lifecycle import install_command
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 """Suffixes, in lower case, of the files in a folder that count as sounds; all but ``.wav`` need soundfile."""
@@ -179,7 +180,7 @@ def _read(file: SoundFile) -> tuple[int, npt.NDArray[Any]]:
             values, rate = soundfile.read(_named_or_open(file), dtype="float32")
         except ImportError:
             raise SoundError(
-                file, 'needs soundfile: pip install "fedlp-edge[audio]", or save it as WAV with PCM samples'
+                file, f"needs soundfile: {install_command('audio')}, or save it as WAV with PCM samples"
             ) from None
         except Exception as error:  # soundfile's errors share no base with others
             if isinstance(file, Path) and not file.is_file():

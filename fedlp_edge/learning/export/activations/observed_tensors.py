@@ -15,6 +15,7 @@ import numpy.typing as npt
 from fedlp_edge.core.metrics.tensor_ranges import LARGEST, MAX_TENSORS, TensorRange, TensorRanges, merged_range
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
+from fedlp_edge.system.lifecycle import install_command
 from fedlp_edge.system.protobuf_fields import LENGTH, fields, message_field
 
 OBSERVED = 64
@@ -42,7 +43,7 @@ class ObservedModel:
         try:
             import onnxruntime  # noqa: PLC0415  # an extra
         except ImportError:
-            raise ExportError('ranges need onnxruntime: pip install "fedlp-edge[inference]"') from None
+            raise ExportError(f"ranges need onnxruntime: {install_command('inference')}") from None
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1

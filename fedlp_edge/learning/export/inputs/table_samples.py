@@ -29,6 +29,7 @@ from fedlp_edge.learning.data.tables.table_folders import SUFFIXES as TABLE_SUFF
 from fedlp_edge.learning.export.inference import Sample, as_input
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 from fedlp_edge.learning.foreign_code import error_line
+from fedlp_edge.system.lifecycle import install_command
 
 SUFFIXES = tuple(suffix for some in TABLE_SUFFIXES.values() for suffix in some if not suffix.startswith(".txt"))
 """Suffixes, in lower case, of files that are read as tables."""
@@ -116,7 +117,7 @@ def _opened(file: Path, onnx_metadata: OnnxMetadata, name: str) -> _Table:
         opened = pyarrow.parquet.ParquetFile(file)
         first = next(opened.iter_batches(batch_size=_FIRST_ROWS), None)
     except ImportError:
-        raise DataError(f'{name}: Parquet files need pyarrow: pip install "fedlp-edge[tables]"') from None
+        raise DataError(f"{name}: Parquet files need pyarrow: {install_command('tables')}") from None
     except Exception as error:  # ArrowInvalid, OSError and others
         raise DataError(f"cannot read {name}: {error_line(error)}") from None
     wanted = list(onnx_metadata.features) or None
