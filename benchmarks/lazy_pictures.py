@@ -21,7 +21,7 @@ from benchmarks.planner import build
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.planning.prediction import training_memory
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.system.processor_info import processor_name
 from fedlp_edge.worker.jobs import DeviceMeasurement, Measure, Train, Trained, WorkerOptions
 

@@ -22,7 +22,8 @@ from coordinator.transfer.messenger import last_will
 from fedlp_edge.cli.version import HELP_OPTIONS, Version
 from fedlp_edge.config.toml import place
 from fedlp_edge.errors import ConfigError, DataError, FedLPError, SettingError, StorageError
-from fedlp_edge.learning.data.spec import check_outside, check_source, parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
+from fedlp_edge.learning.data.spec.source_checks import check_outside, check_source
 from fedlp_edge.reporting.events import AnyEvent, RunStopped
 from fedlp_edge.reporting.live_view import open_view
 from fedlp_edge.reporting.log import EventLog, read_events

@@ -17,7 +17,8 @@ from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings
 from fedlp_edge.cli.version import HELP_OPTIONS, Version
 from fedlp_edge.errors import ConfigError, NoCoordinatorError
-from fedlp_edge.learning.data.spec import check_outside, check_source, parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
+from fedlp_edge.learning.data.spec.source_checks import check_outside, check_source
 from fedlp_edge.probe.calibrations import find_calibration
 from fedlp_edge.probe.confinement import Confinement, bounds_of
 from fedlp_edge.probe.host import probe_host, training_threads, worker_share

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from device_agent.limits import LIMITS
-from fedlp_edge.learning.data.spec import DataSpec
+from fedlp_edge.learning.data.spec.data_spec import DataSpec
 from fedlp_edge.system.directories import walk_folders
 
 _LIMITS = LIMITS.data_watch

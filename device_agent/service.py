@@ -69,7 +69,7 @@ from fedlp_edge.core.planning.calibration import Calibration
 from fedlp_edge.core.planning.device_facts import without_statistics
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DeviceError, NoCoordinatorError, StorageError
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.probe.host import device_facts, probe_host
 from fedlp_edge.probe.profiles import DeviceProfile
 from fedlp_edge.serving.serving_options import ServingOptions

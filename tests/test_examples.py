@@ -14,7 +14,7 @@ import pytest
 from coordinator.config import FleetConfig, load_config
 from device_agent.config import AgentConfig
 from fedlp_edge.errors import FedLPError
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.probe.profiles import find_profile
 
 ROOT = Path(__file__).resolve().parents[1] / "examples"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fedlp_edge.learning.data import sources
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 HELD_OUT = 1 / 6
 """Share of the training samples that is held out, which leaves 50,000 of Fashion-MNIST."""

@@ -14,7 +14,7 @@ from fedlp_edge.errors import ConfigError, StorageError
 from fedlp_edge.learning.data.distribution import ClassDistribution, class_distribution
 from fedlp_edge.learning.data.readers.found import FoundData, ValueRange, found_in
 from fedlp_edge.learning.data.sources import list_samples
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.data.subset import select_indices
 from fedlp_edge.reporting.console import open_console
 from fedlp_edge.system.lifecycle import install_command

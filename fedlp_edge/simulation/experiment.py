@@ -38,7 +38,7 @@ from fedlp_edge.core.settings import (
 )
 from fedlp_edge.errors import ConfigError, DataError
 from fedlp_edge.learning.data.partitioners import parse_partitioner
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.reporting.judged_rounds import Judging
 from fedlp_edge.wire.admission import AdmissionLimits
 

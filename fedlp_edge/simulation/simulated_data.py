@@ -18,7 +18,8 @@ from fedlp_edge.learning.data import sources
 from fedlp_edge.learning.data.partitioners import parse_partitioner
 from fedlp_edge.learning.data.readers.column_statistics import column_sums
 from fedlp_edge.learning.data.readers.listing import Samples
-from fedlp_edge.learning.data.spec import Share, parse_spec
+from fedlp_edge.learning.data.spec.data_spec import Share
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.data.subset import indices_of_all_devices, select_indices
 from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.simulation.shared_memory import AnyArray

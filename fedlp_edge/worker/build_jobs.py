@@ -15,7 +15,7 @@ from torch import nn
 from fedlp_edge.core.blueprint import BuildCost
 from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.learning import state_files
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.evaluation import try_samples
 from fedlp_edge.learning.memory import limits
 from fedlp_edge.learning.memory.allocator import cached_allocation, in_new_thread

@@ -15,7 +15,8 @@ from fedlp_edge.learning import torch_device
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.data.holdout import split_holdout
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.data.spec import DataSpec, parse_spec
+from fedlp_edge.learning.data.spec.data_spec import DataSpec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.profiling.warmup import warm_up
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.choose_task import make_task
@@ -109,7 +110,7 @@ class WorkerResources:
         """The samples of a specification; a few are kept.
 
         Args:
-            spec: Specification, see :mod:`fedlp_edge.learning.data.spec`.
+            spec: Specification, see :mod:`fedlp_edge.learning.data.spec.parsing`.
             split: ``train`` or ``test``.
             input_shape: Shape of one sample of the model that they are for.
             targets: What the task learns; None if it is not known yet.

@@ -48,7 +48,7 @@ from fedlp_edge.config.recipes import with_recipe
 from fedlp_edge.core.settings import ModelSettings, ObjectiveSettings
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.data.sources import read
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.zoo.build import build_model
 from fedlp_edge.reporting.summary import RoundSummary
 from fedlp_edge.simulation import Experiment, local_engine, simulate

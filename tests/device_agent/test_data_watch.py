@@ -4,7 +4,7 @@ import pytest
 
 from device_agent.data_watch import DataWatch, data_fingerprint
 from device_agent.limits import LIMITS
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 
 class Clock:

@@ -16,7 +16,7 @@ import pytest
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import arrays
 from fedlp_edge.learning.data.dataset import Dataset, load_data
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 X = np.arange(80, dtype=np.float32).reshape(20, 4)
 Y = np.arange(20) % 2

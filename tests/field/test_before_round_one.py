@@ -15,7 +15,8 @@ from coordinator.command import app
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import ConfigError, DataError
 from fedlp_edge.learning.data.dataset import load_data
-from fedlp_edge.learning.data.spec import check_outside, check_source, parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
+from fedlp_edge.learning.data.spec.source_checks import check_outside, check_source
 from fedlp_edge.learning.evaluation import try_samples
 from fedlp_edge.learning.zoo.build import build_model
 
@@ -52,7 +53,7 @@ def test_no_file_is_written_among_pictures(tmp_path: Path) -> None:
 
 def test_missing_pillow_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = parse_spec(pictures(tmp_path))
-    monkeypatch.setattr("fedlp_edge.learning.data.spec.find_spec", lambda name: None)
+    monkeypatch.setattr("fedlp_edge.learning.data.spec.source_checks.find_spec", lambda name: None)
     with pytest.raises(DataError, match="pip install"):
         check_source(spec)
 

@@ -12,7 +12,7 @@ from fedlp_edge.core.class_names import ClassNames
 from fedlp_edge.core.settings import ModelSettings
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.export.metadata import names_of_outputs
 
 COLOURS = {"bolt": (200, 0, 0), "nut": (0, 200, 0), "washer": (0, 0, 200)}

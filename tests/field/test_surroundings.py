@@ -11,7 +11,8 @@ import pytest
 
 from device_agent.config import load_config
 from fedlp_edge.errors import DataError, StorageError
-from fedlp_edge.learning.data.spec import check_source, parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
+from fedlp_edge.learning.data.spec.source_checks import check_source
 from fedlp_edge.learning.foreign_code import load_object
 from fedlp_edge.system.directories import working_directory
 

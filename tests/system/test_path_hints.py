@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.spec import check_source, parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
+from fedlp_edge.learning.data.spec.source_checks import check_source
 from fedlp_edge.system.path_hints import explain_paths, run_hint, shown_path
 
 

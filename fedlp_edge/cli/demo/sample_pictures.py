@@ -10,7 +10,7 @@ import numpy as np
 
 from fedlp_edge.learning.data.readers.listing import Samples
 from fedlp_edge.learning.data.sources import read
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.system.lifecycle import own_command
 

@@ -39,7 +39,8 @@ from fedlp_edge.learning.data.readers.found import FoundData, describe
 from fedlp_edge.learning.data.readers.listing import Samples
 from fedlp_edge.learning.data.readers.sample_keys import Keys
 from fedlp_edge.learning.data.sample_store import SamplesInMemory, SamplesOnDemand, SampleStore
-from fedlp_edge.learning.data.spec import DataSpec, parse_spec
+from fedlp_edge.learning.data.spec.data_spec import DataSpec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.data.subset import select_indices
 
 MAX_MEASURED = 1 << 16
@@ -303,8 +304,8 @@ def load_data(
     """Loads one split of the samples that a data specification names.
 
     Args:
-        spec: Data specification, parsed or as text (:mod:`fedlp_edge.learning.data.spec`). Its share applies to the
-            training split only, its limit to either split.
+        spec: Data specification, parsed or as text (:mod:`fedlp_edge.learning.data.spec.parsing`). Its share
+            applies to the training split only, its limit to either split.
         split: ``train`` or ``test``.
         input_shape: Shape of one sample that the model takes, to which pictures are resized; empty if unknown.
         targets: Kind of the targets that the task learns; None if the task is not known yet.

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import sources
 from fedlp_edge.learning.data.partitioners import parse_partitioner
-from fedlp_edge.learning.data.spec import Share, parse_spec
+from fedlp_edge.learning.data.spec.data_spec import Share
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.data.subset import indices_of_all_devices
 
 

@@ -31,7 +31,8 @@ from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.selected import SelectedReader
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets
 from fedlp_edge.learning.data.sounds.sound_folders import list_sounds
-from fedlp_edge.learning.data.spec import DataSpec, check_source
+from fedlp_edge.learning.data.spec.data_spec import DataSpec
+from fedlp_edge.learning.data.spec.source_checks import check_source
 from fedlp_edge.learning.data.tables.table_source import list_table
 
 _SPLIT_SEED = 20230311  # never changes, because it decides which samples are held out

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedlp_edge.learning.data.partitioners import Indices, assign_samples
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.data.spec import DataSpec
+from fedlp_edge.learning.data.spec.data_spec import DataSpec
 
 
 def select_indices(labels: Indices, spec: DataSpec, split: Split, groups: Indices | None = None) -> Indices | None:

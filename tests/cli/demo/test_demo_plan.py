@@ -21,7 +21,7 @@ from fedlp_edge.cli.demo.demo_plan import (
 )
 from fedlp_edge.config.toml import parse_toml
 from fedlp_edge.errors import ConfigError, StorageError
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.probe.profiles import profile_names
 
 

@@ -13,7 +13,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import public_datasets
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.data.sources import split_indices
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 
 def test_load_digits_splits_all_samples_class_by_class() -> None:

@@ -15,7 +15,7 @@ import torch
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import load_data
 from fedlp_edge.learning.data.sources import list_samples
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 
 def save_npz(path: Path, **arrays: np.ndarray) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.sources import list_samples, read, split_indices
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 
 @given(st.lists(st.integers(0, 3), max_size=60), st.floats(0, 1))

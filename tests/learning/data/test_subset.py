@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.data.subset import indices_of_all_devices, select_indices
 
 LABELS = np.array([0, 1] * 10, np.int64)

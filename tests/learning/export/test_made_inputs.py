@@ -11,7 +11,7 @@ from torch import nn
 
 from fedlp_edge.core.device_data import InputFacts
 from fedlp_edge.learning.data.dataset import load_data
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.export.made_inputs import MADE, made_inputs
 
 

@@ -238,7 +238,8 @@ def test_evaluate_reports_no_loss_for_a_model_beyond_all_bounds() -> None:
 
 def test_data_specifications_are_read_without_torch() -> None:
     modules = (
-        "fedlp_edge.learning.data.spec, fedlp_edge.learning.data.public_datasets, fedlp_edge.learning.export.inference"
+        "fedlp_edge.learning.data.spec.parsing, fedlp_edge.learning.data.public_datasets, "
+        "fedlp_edge.learning.export.inference"
     )
     program = f"import sys, {modules}; "
     done = subprocess.run(

@@ -27,7 +27,8 @@ from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
 from fedlp_edge.learning.data.sounds.sound_samples import SoundList, sound_samples
-from fedlp_edge.learning.data.spec import DataSpec, require_scipy
+from fedlp_edge.learning.data.spec.data_spec import DataSpec
+from fedlp_edge.learning.data.spec.source_checks import require_scipy
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.system.printable import counted
 

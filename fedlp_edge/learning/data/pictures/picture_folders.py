@@ -24,7 +24,6 @@ from fedlp_edge.learning.data.class_listing import (
     normalized_name,
     read_class_listing,
 )
-from fedlp_edge.learning.data.foreign_kinds import ARRAY_EACH, foreign_kind
 from fedlp_edge.learning.data.pictures.picture_decoding import SUFFIXES, PictureFile, display_name
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.foreign_layouts import (
@@ -33,6 +32,7 @@ from fedlp_edge.learning.data.readers.foreign_layouts import (
     detection_remark,
     inner_split_remark,
 )
+from fedlp_edge.learning.data.spec.foreign_kinds import ARRAY_EACH, foreign_kind
 from fedlp_edge.system.printable import counted
 
 _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")

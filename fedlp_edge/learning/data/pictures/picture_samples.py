@@ -19,7 +19,7 @@ from fedlp_edge.learning.data.readers.cached import CachedReader
 from fedlp_edge.learning.data.readers.listing import Samples
 from fedlp_edge.learning.data.readers.sample_keys import keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets
-from fedlp_edge.learning.data.spec import DataSpec
+from fedlp_edge.learning.data.spec.data_spec import DataSpec
 
 LIKELY_SHAPE = (3, 224, 224)
 """Shape of pictures by which it is decided whether to decode a folder at once if neither the specification nor a model

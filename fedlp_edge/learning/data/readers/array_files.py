@@ -10,11 +10,11 @@ from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.arrays import AnyArray, check_samples
 from fedlp_edge.learning.data.class_listing import find_class_listing, read_class_listing
-from fedlp_edge.learning.data.foreign_kinds import ARRAY_EACH
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.row_files import open_array
 from fedlp_edge.learning.data.readers.selected import ArrayReader
 from fedlp_edge.learning.data.readers.target_values import Targets, read_targets, without_targets
+from fedlp_edge.learning.data.spec.foreign_kinds import ARRAY_EACH
 
 _NO_ROWS = np.empty(0, np.int64)
 

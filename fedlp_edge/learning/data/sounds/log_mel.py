@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.spec import SoundOptions
+from fedlp_edge.learning.data.spec.data_spec import SoundOptions
 from fedlp_edge.learning.foreign_code import error_line
 from fedlp_edge.system.lifecycle import install_command
 

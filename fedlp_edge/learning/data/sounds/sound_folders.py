@@ -26,7 +26,7 @@ from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split, keys_
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets
 from fedlp_edge.learning.data.sounds.log_mel import SUFFIXES
 from fedlp_edge.learning.data.sounds.sound_samples import SoundList, sound_samples
-from fedlp_edge.learning.data.spec import DataSpec
+from fedlp_edge.learning.data.spec.data_spec import DataSpec
 from fedlp_edge.system.printable import counted
 
 _UNREAD = frozenset((".m4a", ".aac", ".mp4", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ac3"))

@@ -13,7 +13,7 @@ from fedlp_edge.learning.data.pictures.picture_reader import raise_too_many
 from fedlp_edge.learning.data.readers.sample_keys import Keys, is_held_out, keys_of_names
 from fedlp_edge.learning.data.readers.unread_files import UnreadFiles
 from fedlp_edge.learning.data.sounds.log_mel import SoundError, SoundFile, read_log_mel, shape_of
-from fedlp_edge.learning.data.spec import SoundOptions
+from fedlp_edge.learning.data.spec.data_spec import SoundOptions
 
 
 class SoundReader:

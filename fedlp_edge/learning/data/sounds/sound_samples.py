@@ -16,7 +16,7 @@ from fedlp_edge.learning.data.readers.target_values import Targets
 from fedlp_edge.learning.data.readers.unread_files import TRIED
 from fedlp_edge.learning.data.sounds.log_mel import MEAN, STD, SoundFile
 from fedlp_edge.learning.data.sounds.sound_reader import SoundReader
-from fedlp_edge.learning.data.spec import DataSpec
+from fedlp_edge.learning.data.spec.data_spec import DataSpec
 
 
 @dataclass(frozen=True, slots=True)

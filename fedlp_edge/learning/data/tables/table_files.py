@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.spec import TableOptions
+from fedlp_edge.learning.data.spec.data_spec import TableOptions
 from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.data.tables.doubtful_values import far_value, mark_of_gaps
 from fedlp_edge.learning.data.tables.field_values import GAPS, NO_NUMBERS, SWITCHES, is_number, point_number

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.foreign_kinds import foreign_kind
 from fedlp_edge.learning.data.readers.foreign_layouts import SYSTEM_FOLDERS
+from fedlp_edge.learning.data.spec.foreign_kinds import foreign_kind
 from fedlp_edge.system.directories import walk_folders
 
 SUFFIXES = {

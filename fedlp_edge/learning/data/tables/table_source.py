@@ -20,7 +20,7 @@ from fedlp_edge.learning.data.readers.row_files import AnyArray, Rows, RowSpool
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split
 from fedlp_edge.learning.data.readers.selected import ShapedReader
 from fedlp_edge.learning.data.readers.target_values import Targets, coarse_classes, read_targets, without_targets
-from fedlp_edge.learning.data.spec import DataSpec, TableOptions
+from fedlp_edge.learning.data.spec.data_spec import DataSpec, TableOptions
 from fedlp_edge.learning.data.tables.formats.mended_lines import is_blank
 from fedlp_edge.learning.data.tables.row_counters import RowCounters
 from fedlp_edge.learning.data.tables.table_files import FOLDER, TableFile

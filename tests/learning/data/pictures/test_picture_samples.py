@@ -11,7 +11,7 @@ from PIL import Image
 from fedlp_edge.learning.data.pictures.picture_folders import list_pictures
 from fedlp_edge.learning.data.pictures.picture_samples import picture_samples
 from fedlp_edge.learning.data.readers.target_values import Targets
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 
 def painted(root: Path, *greys: int) -> Path:

@@ -13,7 +13,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import load_data
 from fedlp_edge.learning.data.readers.groups import groups_by_path, numbered_groups
 from fedlp_edge.learning.data.sources import list_samples
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 
 def spoken(root: Path) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fedlp_edge.learning.data.sounds.log_mel import SoundError, log_mel, read_log_mel, shape_of
-from fedlp_edge.learning.data.spec import SoundOptions
+from fedlp_edge.learning.data.spec.data_spec import SoundOptions
 
 wavfile = pytest.importorskip("scipy.io.wavfile")
 

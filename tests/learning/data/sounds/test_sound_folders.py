@@ -9,7 +9,7 @@ import pytest
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.data.sources import list_samples
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 wavfile = pytest.importorskip("scipy.io.wavfile")
 

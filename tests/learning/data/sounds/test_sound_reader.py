@@ -10,7 +10,7 @@ import pytest
 
 from fedlp_edge.learning.data.readers.sample_keys import keys_of_names
 from fedlp_edge.learning.data.sounds.sound_reader import SoundReader
-from fedlp_edge.learning.data.spec import SoundOptions
+from fedlp_edge.learning.data.spec.data_spec import SoundOptions
 
 wavfile = pytest.importorskip("scipy.io.wavfile")
 

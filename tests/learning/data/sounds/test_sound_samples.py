@@ -10,7 +10,7 @@ import pytest
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.readers.target_values import Targets
 from fedlp_edge.learning.data.sounds.sound_samples import SoundList, sound_samples
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from tests.learning.data.sounds.test_sound_reader import wave
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.spec import TableOptions
+from fedlp_edge.learning.data.spec.data_spec import TableOptions
 from fedlp_edge.learning.data.tables.table_files import TableFile, TablePart
 
 TABLE = "time,machine,speed,heat,state\n2,a,1.5,20,ok\n1,a,,21,ok\n3,b,2.5,22,worn\n"

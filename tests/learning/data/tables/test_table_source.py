@@ -13,7 +13,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.data.holdout import split_holdout
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 TWO_NUMBERS = "a;y\n1;1,5\n2;2,5\n"
 

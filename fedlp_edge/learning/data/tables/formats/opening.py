@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedlp_edge.learning.data.spec import TableOptions
+from fedlp_edge.learning.data.spec.data_spec import TableOptions
 from fedlp_edge.learning.data.tables.formats.csv_table import CsvTable
 from fedlp_edge.learning.data.tables.formats.json_table import JsonTable
 from fedlp_edge.learning.data.tables.formats.parquet_table import ParquetTable

@@ -6,7 +6,7 @@ import pytest
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import load_data
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.data.tables.formats.arff_header import arff_header
 
 HEADER = """% 1. Title: valves

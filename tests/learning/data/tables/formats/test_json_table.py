@@ -7,7 +7,7 @@ import pytest
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.data.tables.formats.json_table import JsonTable
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from fedlp_edge.learning.data.spec import TableOptions
+from fedlp_edge.learning.data.spec.data_spec import TableOptions
 from fedlp_edge.learning.data.tables.formats.opening import open_table
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import load_data
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.data.tables.formats import parquet_table
 from fedlp_edge.learning.data.tables.formats.parquet_table import ParquetTable
 

@@ -6,8 +6,8 @@ import pytest
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.dataset import load_data
-from fedlp_edge.learning.data.foreign_kinds import foreign_kind
-from fedlp_edge.learning.data.spec import parse_spec
+from fedlp_edge.learning.data.spec.foreign_kinds import foreign_kind
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +10,8 @@ from hypothesis import strategies as st
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.partitioners import Partitioner
-from fedlp_edge.learning.data.spec import DataSpec, Share, check_source, parse_spec
+from fedlp_edge.learning.data.spec.data_spec import DataSpec, Share
+from fedlp_edge.learning.data.spec.parsing import parse_spec
 
 
 def test_parse_spec_reads_a_named_set() -> None:
@@ -80,61 +80,3 @@ def test_parse_spec_refuses_in_one_line_that_says_what_is_allowed(text: str, wor
 def test_parse_spec_knows_no_other_error(text: str) -> None:
     with contextlib.suppress(DataError):
         parse_spec(text)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("a.csv", "say what kind of data it is, as in csv:a.csv"),
-        ("B.PARQUET", "say what kind of data it is, as in parquet:B.PARQUET"),
-        ("c.npz", "say what kind of data it is, as in npz:c.npz"),
-        ("./photos", "say what kind of data it is, as in imagefolder:photos"),
-        ("tables", "say what kind of data it is, as in csv:tables"),
-        ("packed.zip", "it is an archive: unpack it, and name what was in it"),
-        ("stored", "say what kind of data it is, as in huggingface:stored"),
-        ("d.xlsx", "workbooks are not read as they are; save the table as CSV, and name csv:FILE"),
-        ("d.odd", "a file of this kind cannot be read; use digits"),
-        ("e.csv", "is unknown: use digits"),
-    ],
-)
-def test_a_path_without_the_kind_of_its_data_is_told_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for there in ("photos", "tables", "stored"):
-        Path(there).mkdir()
-    for file in ("a.csv", "B.PARQUET", "c.npz", "d.xlsx", "d.odd", "packed.zip", "tables/1.csv", "stored/state.json"):
-        Path(file).touch()
-    with pytest.raises(DataError) as caught:
-        parse_spec(name)
-    assert words in str(caught.value)
-
-
-def test_a_data_set_of_the_hub_is_to_be_loaded_first() -> None:
-    with pytest.raises(
-        DataError, match=r"there is no folder owner/name .*: hf download --repo-type dataset owner/name"
-    ):
-        check_source(parse_spec("huggingface:owner/name"))
-
-
-def test_check_source_refuses_what_is_not_there(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    check_source(parse_spec("digits"))
-    check_source(parse_spec("module:callable"))
-    check_source(parse_spec(f"npz:{tmp_path / 'file'}"))
-    check_source(parse_spec(f"imagefolder:{tmp_path}"))
-    for source, wrong in (("npz", tmp_path), ("imagefolder", tmp_path / "file"), ("npz", tmp_path / "other")):
-        with pytest.raises(DataError, match=str(wrong)):
-            check_source(parse_spec(f"{source}:{wrong}"))
-
-
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        (f"imagefolder:{'a' * 5000}", "File name too long"),
-        ("imagefolder:~nobody-of-this-name/parts", "^~nobody-of-this-name/parts: this machine has no user nobody-of"),
-    ],
-)
-def test_check_source_says_why_a_path_cannot_be_looked_at(spec: str, words: str) -> None:
-    with pytest.raises(DataError, match=words):
-        check_source(parse_spec(spec))

@@ -1,0 +1,1 @@
+"""Data specifications: lines of text that name samples, short enough for a command line."""
