@@ -19,6 +19,7 @@ import msgspec.inspect
 
 from device_agent.limits import LIMITS
 from fedlp_edge.config.toml import Document, describe, load_toml
+from fedlp_edge.core.settings import Processor
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.serving.serving_options import ServingOptions
 from fedlp_edge.system.directories import expand_user, home_directory
@@ -34,8 +35,6 @@ _MAX_PORT = 65535
 
 _TIME = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]+)?) ?(?P<unit>[smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-Processor = Literal["auto", "cpu", "cuda"]
 
 
 class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

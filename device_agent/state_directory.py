@@ -68,13 +68,13 @@ def claim_state_directory(directory: Path) -> BinaryIO:
 
     Raises:
         StorageError: The directory cannot be made or written to, another agent has it, it holds another format, or its
-            file system has no symbolic links.
+            file system has no links.
     """
     lock = _locked(make_directory(directory))
     try:
         if not bears_links(directory):
             raise StorageError(
-                f"{directory}: this file system has no symbolic links (FAT, a network share), and one tells what "
+                f"{directory}: this file system has no links (FAT, a network share), and one tells what "
                 "model is installed; choose a place on another one with --state"
             )
         _check_format(directory)

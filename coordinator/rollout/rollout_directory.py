@@ -16,6 +16,7 @@ from fedlp_edge.errors import OperatorError, StorageError
 from fedlp_edge.system.directories import make_directory
 from fedlp_edge.system.files import write_file
 from fedlp_edge.system.locks import lock_file
+from fedlp_edge.system.portable.file_access import PRIVATE, flush_to_disk, read_at
 from fedlp_edge.wire.messages import ShadowFigures, ShadowRules
 
 Word = Literal["pause", "resume", "abort"]
@@ -212,11 +213,11 @@ class RolloutDirectory:
             StorageError: The disk is full or failed.
         """
         try:
-            descriptor = os.open(self._journal, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._journal, os.O_RDWR | os.O_CREAT | os.O_APPEND | PRIVATE, 0o600)
             try:
                 self._end_whole(descriptor)
                 os.write(descriptor, msgspec.json.encode(event) + b"\n")
-                os.fsync(descriptor)
+                flush_to_disk(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -229,7 +230,7 @@ class RolloutDirectory:
     def take_word(self) -> Word | None:
         """Takes the word that was left; None if there is none."""
         try:
-            word = self._control.read_text().strip()
+            word = self._control.read_text(encoding="ascii", errors="replace").strip()
             self._control.unlink()
         except OSError:
             return None
@@ -239,7 +240,7 @@ class RolloutDirectory:
     def _end_whole(descriptor: int) -> None:
         """Cuts off a last line that an earlier process has not finished."""
         size = os.fstat(descriptor).st_size
-        tail = os.pread(descriptor, 1 << 20, max(0, size - (1 << 20)))
+        tail = read_at(descriptor, 1 << 20, max(0, size - (1 << 20)))
         if tail and not tail.endswith(b"\n"):
             os.ftruncate(descriptor, size - len(tail) + tail.rfind(b"\n") + 1)
 

@@ -20,7 +20,8 @@ import msgspec
 from device_agent.limits import LIMITS
 from device_agent.protocol.events import ServingReported
 from fedlp_edge.serving.serving_options import OPTIONS_VARIABLE, ServingLine, ServingOptions
-from fedlp_edge.system.lifecycle import STOP_WITH_STDIN, block_interrupts
+from fedlp_edge.system.lifecycle import STOP_WITH_STDIN
+from fedlp_edge.system.portable.stop_signals import without_stop_signals
 
 log = logging.getLogger(__name__)
 _LIMITS = LIMITS.serving
@@ -96,13 +97,14 @@ class ServingProcess:
         self._said = []
         self._started = False
         self._started_at = now
-        with block_interrupts():
+        with without_stop_signals() as options:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fedlp_edge.serving.serving_loop"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment,
+                **options,
             )
         for stream, read in ((self._process.stdout, self._read_lines), (self._process.stderr, self._read_errors)):
             threading.Thread(target=read, args=(stream,), name="serving", daemon=True).start()

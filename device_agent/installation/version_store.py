@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from fedlp_edge.system.directories import make_directory
-from fedlp_edge.system.files import PARTIAL, move_into_place, partial_path, replace_link, write_file
+from fedlp_edge.system.files import PARTIAL, link_target, move_into_place, partial_path, replace_link, write_file
+from fedlp_edge.system.portable.file_access import flush_to_disk
 from fedlp_edge.wire.digests import digest_of_file
 
 CURRENT = "current.onnx"
@@ -46,10 +47,7 @@ class VersionStore:
     @property
     def current(self) -> str:
         """Target of the link; empty if there is none."""
-        try:
-            return str(self.link.readlink())
-        except OSError:
-            return ""
+        return link_target(self.link)
 
     def path(self, target: str) -> Path:
         """Path of a version's model."""
@@ -126,8 +124,8 @@ class VersionStore:
             os.link(source, partial)
         except OSError:  # another file system, or one without links
             shutil.copyfile(source, partial)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        with partial.open("r+b") as written:
+            flush_to_disk(written.fileno())
         move_into_place(partial, path)
 
 

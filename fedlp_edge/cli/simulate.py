@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from fedlp_edge.simulation.experiment import EngineName, Experiment, load_experi
 from fedlp_edge.simulation.run import simulate, with_weights_digest
 from fedlp_edge.system.directories import working_directory
 from fedlp_edge.system.lifecycle import EXIT_STOPPED, StopSignal, own_command
+from fedlp_edge.system.portable.shell_words import quoted
 
 MAX_LISTED_DEVICES = 20
 """Number of devices above which a log does not list them one by one."""
@@ -69,8 +69,8 @@ def run_simulate(
     except StartWeightsError as error:
         raise ConfigError(f"{place(file, ('model', 'weights'))}: {error}") from None
     except SimulationStoppedError:
-        again = f"{own_command()} simulate {shlex.quote(str(file))}"
-        again += f" --out {shlex.quote(str(out))}" if out else ""
+        again = f"{own_command()} simulate {quoted(str(file))}"
+        again += f" --out {quoted(str(out))}" if out else ""
         print(f"Stopped; nothing is lost. Go on with: {again}", file=sys.stderr)
         return EXIT_STOPPED
     draw_plots(summary, directory)

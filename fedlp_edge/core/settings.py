@@ -22,6 +22,8 @@ Finite = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+_PROCESSORS = '"auto" or "cpu" or "cuda"; the GPU of a Mac (mps) and others that are not CUDA stay unused: say "cpu"'
+Processor = Annotated[Literal["auto", "cpu", "cuda"], msgspec.Meta(extra_json_schema={"description": _PROCESSORS})]
 
 Prune = Literal["upload", "train"]
 Granularity = Literal["layer", "tensor"]

@@ -115,7 +115,7 @@ def _missing(module_name: str, attribute: str, here: str) -> str:
 
 def misnamed(name: str) -> str:
     """Returns what to do about a name ``module:attribute`` whose module nobody can import; empty if it may be one."""
-    module_name, _, attribute = name.rpartition(":")
+    module_name, _, attribute = name.replace("\\", "/").rpartition(":")
     if not attribute.replace(".", "").isidentifier() or not module_name:
         return ""
     if module_name.endswith(".ipynb"):

@@ -28,6 +28,7 @@ from fedlp_edge.probe.expected import RUNTIME_MEMORY
 from fedlp_edge.probe.host import Host, worker_share
 from fedlp_edge.probe.profiles import MEGABYTE, DeviceProfile
 from fedlp_edge.system.cgroups import AGENT_PREFIX, ControlGroup, Controller, own_group, read_text
+from fedlp_edge.system.portable.memory_use import limits_data
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,9 @@ class Confinement:
 
     def _log_unlimited(self, controllers: Sequence[Controller], reason: str) -> None:
         consequences = {
-            "memory": "memory for training is limited by address space",
+            "memory": "memory for training is limited by address space"
+            if limits_data()
+            else "memory for training is planned with, and limited by nothing on this system",
             "cpu": "processor time is limited by nothing but the number of threads",
         }
         said = ", ".join(consequences[controller] for controller in controllers)

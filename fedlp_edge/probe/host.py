@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import warnings
@@ -100,7 +99,7 @@ def probe_host(root: Path = Path("/")) -> Host:
 
 def _load_average() -> float:
     """Returns the load average of the last minute; 0 where the system does not tell it."""
-    return _told(lambda: os.getloadavg()[0], 0.0)
+    return _told(lambda: float(psutil.getloadavg()[0]), 0.0)
 
 
 def _swap_free() -> int:

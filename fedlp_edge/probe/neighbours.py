@@ -36,6 +36,6 @@ def count_agents(commands: Iterable[Sequence[str]]) -> int:
 
 def _is_agent(command: Sequence[str]) -> bool:
     head = list(command[:4])
-    if any(PurePath(word).name == _COMMAND for word in head[:2]):
+    if any(PurePath(word).name.removesuffix(".exe") == _COMMAND for word in head[:2]):
         return True
     return "-m" in head[:3] and _MODULE in head[head.index("-m") + 1 : head.index("-m") + 2]

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from fedlp_edge.errors import ReleaseError
+from fedlp_edge.system.portable.file_access import PRIVATE, flush_to_disk
 
 PUBLIC_SUFFIX = ".pub"
 """Suffix of the file with the public part, behind the name of the private one."""
@@ -131,7 +132,7 @@ def _read(path: Path) -> bytes:
 def _write_new(path: Path, data: bytes, mode: int) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PRIVATE, mode)
     except FileExistsError:
         raise ReleaseError(f"{path} exists; a key is never overwritten, choose another name") from None
     except OSError as error:
@@ -140,7 +141,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            flush_to_disk(file.fileno())
     except OSError as error:
         path.unlink(missing_ok=True)
         raise ReleaseError(f"{path}: {error.strerror}") from None

@@ -6,7 +6,6 @@ here they are only looked up by name, so a file that did not come counts as one 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +32,7 @@ from fedlp_edge.release.signed_assignment import (
     decode_assignment,
 )
 from fedlp_edge.system.directories import make_directory
+from fedlp_edge.system.portable.file_access import flush_to_disk
 
 _BASE = "release:/"
 _METADATA = f"{_BASE}metadata/"
@@ -207,5 +207,5 @@ def _blocks(path: Path) -> Iterator[bytes]:
 def _sync(directory: Path) -> None:
     """Flushes the trusted metadata to the disk, since a power cut must not take back what a device has seen."""
     for path in directory.glob("*.json"):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        with path.open("r+b") as file:
+            flush_to_disk(file.fileno())

@@ -16,6 +16,7 @@ import msgspec
 
 from fedlp_edge.errors import StorageError
 from fedlp_edge.reporting.events import AnyEvent
+from fedlp_edge.system.portable.file_access import read_at
 
 FILE_NAME = "events.jsonl"
 
@@ -129,7 +130,7 @@ def _drop_half_line(descriptor: int) -> None:
     end = size
     while end > 0:
         start = max(0, end - 4096)
-        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        newline = read_at(descriptor, end - start, start).rfind(b"\n")
         if newline >= 0:
             end = start + newline + 1
             break

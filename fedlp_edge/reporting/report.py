@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +35,7 @@ from fedlp_edge.reporting.summary import (
     trained_exits,
 )
 from fedlp_edge.system.lifecycle import own_command
+from fedlp_edge.system.portable.shell_words import quoted
 from fedlp_edge.system.printable import counted
 from fedlp_edge.worker.jobs import ExportedModel
 
@@ -326,12 +326,12 @@ def _places(summary: Summary, directory: Path) -> RenderableType:
         lines.append(Text(f"Pictures there:  {', '.join(pictures)}"))
     if summary.onnx:
         best = max(summary.onnx, key=lambda model: model.depth)
-        command = f"{own_command()} infer {shlex.quote(str(directory / ONNX_DIRECTORY / best.file))} {best.takes}"
+        command = f"{own_command()} infer {quoted(str(directory / ONNX_DIRECTORY / best.file))} {best.takes}"
         # The command is meant to be copied, so it is never broken across lines.
         lines.append(Text.assemble("Use a model:     ", (command, "bold"), no_wrap=True, overflow="ignore"))
     elif summary.final and (summary.final.accuracy or summary.final.metrics or summary.final.on_devices):
-        out = shlex.quote(str(directory / ONNX_DIRECTORY))
-        command = f"{own_command()} export {shlex.quote(str(directory))} --out {out}"
+        out = quoted(str(directory / ONNX_DIRECTORY))
+        command = f"{own_command()} export {quoted(str(directory))} --out {out}"
         lines.append(Text.assemble("Make ONNX files: ", (command, "bold"), no_wrap=True, overflow="ignore"))
     return Group(*lines)
 

@@ -21,6 +21,7 @@ from fedlp_edge.learning.export.score_histogram import PROBABILITY_EDGES, has_pr
 from fedlp_edge.serving.answer_statistics import AnswerStatistics
 from fedlp_edge.serving.live_inputs import LiveInputs
 from fedlp_edge.serving.serving_record import ServingRecorder
+from fedlp_edge.system.files import link_target
 
 log = logging.getLogger("fedlp.serve")
 
@@ -160,7 +161,9 @@ class ServedModel:
             raise
         metadata = model.onnx_metadata
         edges = PROBABILITY_EDGES if has_probabilities(metadata.task) else ()
-        statistics = AnswerStatistics(self._path.resolve().name, metadata.confidence, edges)
+        statistics = AnswerStatistics(
+            Path(link_target(self._path) or self._path.resolve()).name, metadata.confidence, edges
+        )
         return _Loaded(model, version, statistics)
 
     def _version(self) -> Version:

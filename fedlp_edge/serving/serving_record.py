@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from fedlp_edge.system.files import write_file
+from fedlp_edge.system.files import link_target, write_file
 
 FILE = "serving.json"
 """Name of the file beside the link."""
@@ -56,7 +56,7 @@ class ServingRecorder:
     """Writes the record of one serving process; what it cannot write, it leaves out.
 
     Args:
-        link: Path that the model is served from; nothing is recorded unless it is a symbolic link, as an agent's is.
+        link: Path that the model is served from; nothing is recorded unless it is a link, as an agent's is.
     """
 
     _COUNTED = 16  # answers that are written; a model that has given so many is no longer new
@@ -67,9 +67,9 @@ class ServingRecorder:
 
     def starts(self) -> None:
         """The file that the link points to is about to be loaded; told before, since loading may end the process."""
-        if not self._link.is_symlink():
+        if not (target := link_target(self._link)):
             return
-        file = str(self._link.resolve())
+        file = str((self._link.parent / target).resolve())
         before = read_record(self._link.parent)
         record = before if before is not None and before.file == file else ServingRecord(file=file)
         self._write(msgspec.structs.replace(record, starts=record.starts + 1))

@@ -26,6 +26,7 @@ from fedlp_edge.core.settings import (
     NotNegative,
     PlannerSettings,
     Positive,
+    Processor,
     SchemeSettings,
     ServerSettings,
     TrainingSettings,
@@ -118,7 +119,7 @@ class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     engine: EngineName = "local"
     workers: Annotated[int, msgspec.Meta(ge=0)] = 0
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    device: Processor = "cpu"
     evaluate_every: Count = 1
     evaluate_last: Count = 1
 

@@ -1,7 +1,8 @@
 """This module shares arrays between processes, without a named file that a killed process could leave behind.
 
 The memory is an unlinked file, in RAM where the system has a file system for that; another process gets the file's
-descriptor. When the last process that holds it ends, in whatever way, the kernel frees the memory.
+descriptor. When the last process that holds it ends, in whatever way, the kernel frees the memory. Windows has memory
+with a random name instead, which ends in the same way.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import secrets
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -61,18 +64,23 @@ class SharedArrays:
     """Named arrays in one block of shared memory, which every process may write.
 
     Args:
-        descriptor: File descriptor, which this object closes.
+        descriptor: File descriptor, which this object closes; -1 for memory with a name.
         layout: Places of the arrays.
+        name: Name of the memory, on Windows; empty elsewhere.
 
     Attributes:
         arrays: Views by name, which keep the memory mapped while they exist.
     """
 
-    def __init__(self, descriptor: int, layout: Layout) -> None:
+    def __init__(self, descriptor: int, layout: Layout, name: str = "") -> None:
         self.descriptor = descriptor
         self.layout = layout
-        size = max((slot.offset + slot.nbytes for slot in layout), default=0)
-        mapped = mmap.mmap(descriptor, max(1, size))
+        self.name = name
+        size = max(1, max((slot.offset + slot.nbytes for slot in layout), default=0))
+        if sys.platform == "win32":
+            mapped = mmap.mmap(-1, size, tagname=name)
+        else:
+            mapped = mmap.mmap(descriptor, size)
         self.arrays: dict[str, AnyArray] = {
             slot.name: np.frombuffer(mapped, dtype=slot.dtype, count=math.prod(slot.shape), offset=slot.offset).reshape(
                 slot.shape
@@ -87,6 +95,8 @@ class SharedArrays:
         Raises:
             OSError: Neither the file system in RAM nor that of temporary files has room for it.
         """
+        if sys.platform == "win32":
+            return cls(-1, layout, f"fedlp-{secrets.token_hex(16)}")
         size = max(1, sum(slot.nbytes + _ALIGNMENT for slot in layout))
         try:
             descriptor = _reserve(_RAM, size)
@@ -101,6 +111,16 @@ class SharedArrays:
         made = cls.create(layout_of({name: (array.dtype.str, array.shape) for name, array in arrays.items()}))
         made.write(arrays)
         return made
+
+    @classmethod
+    def received(cls, layout: Layout, name: str, descriptors: Sequence[int]) -> Self:
+        """Maps the memory that another process has created and passed on, without keeping its descriptor."""
+        return cls(descriptors[0] if descriptors else -1, layout, name).close_descriptor()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What to pass to another process beside layout and name."""
+        return (self.descriptor,) if self.descriptor >= 0 else ()
 
     def write(self, arrays: Mapping[str, AnyArray]) -> None:
         """Copies values into the arrays of the same names."""

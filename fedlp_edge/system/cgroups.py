@@ -187,7 +187,7 @@ def levels(root: Path, controller: str) -> Iterator[Path]:
 def read_text(path: Path) -> str:
     """Reads a file without surrounding white space; empty for a missing file."""
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 
@@ -212,4 +212,4 @@ def _own_path(root: Path, controller: str) -> str | None:
 def _try_to_write(path: Path, text: str) -> None:
     """Writes a file that some kernels do not have, such as the limit of swap; errors are ignored."""
     with contextlib.suppress(OSError):
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pwd
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,6 +83,8 @@ def owner_hint(path: Path, error: OSError | None = None) -> str:
         path: Path that cannot be made, read or written to; the nearest one above counts if it is missing.
         error: What an attempt raised; None if access was asked for and denied.
     """
+    if sys.platform == "win32":  # which has lists of rights, and no sudo
+        return ""
     me = os.geteuid()
     for place in (path, *path.parents) if error is None or isinstance(error, PermissionError) else ():
         try:
@@ -99,6 +101,8 @@ def owner_hint(path: Path, error: OSError | None = None) -> str:
 
 
 def _user_name(number: int) -> str:
+    import pwd  # noqa: PLC0415 - Windows has no such module
+
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:  # a container under a number that no account has

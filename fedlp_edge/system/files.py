@@ -19,8 +19,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fedlp_edge.system.portable.file_access import flush_directory, flush_to_disk, once_free
+
 PARTIAL = ".part"
 """Suffix of files that are still being written."""
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+_NO_LINKS_ON_WINDOWS = frozenset({1, 50})  # no such function, and not supported: of FAT and shares
 
 
 def partial_path(path: Path) -> Path:
@@ -44,8 +49,8 @@ def replacing(path: Path, *, durable: bool = True, shared: bool = False) -> Iter
     try:
         yield partial
         if durable:
-            with partial.open("rb") as written:
-                os.fsync(written.fileno())
+            with partial.open("r+b") as written:  # Windows flushes nothing that is open for reading alone
+                flush_to_disk(written.fileno())
         move_into_place(partial, path, durable=durable)
     except BaseException as error:
         with suppress(OSError):
@@ -76,32 +81,57 @@ def move_into_place(source: Path, path: Path, *, durable: bool = True) -> None:
     Raises:
         OSError: The disk failed.
     """
-    os.replace(source, path)
+    once_free(lambda: os.replace(source, path))
     if durable:
-        _sync_directory(path.parent)
+        flush_directory(path.parent)
 
 
 def replace_link(link: Path, target: str) -> None:
-    """Makes a symbolic link point to ``target`` in one step, so that the link is never missing.
+    """Makes a link point to a file in one step, so that the link is never missing.
+
+    Windows lets administrators and developers alone make symbolic links. There, and wherever there are none, it is a
+    second name of the same file.
+
+    Args:
+        link: The link.
+        target: Path of the file, from the directory of the link.
 
     Raises:
         OSError: The disk is full or failed.
     """
     partial = partial_path(link)
     partial.unlink(missing_ok=True)
-    partial.symlink_to(target)
+    with suppress(OSError):
+        partial.symlink_to(target)
+    if not partial.is_symlink():
+        os.link(link.parent / target, partial)
     move_into_place(partial, link)
+    partial.unlink(missing_ok=True)  # Linux leaves it where both are names of one file already
+
+
+def link_target(link: Path) -> str:
+    """Returns where a link of ``replace_link`` points to, from the directory of the link; empty if there is no link."""
+    try:
+        if link.is_symlink():
+            return str(link.readlink())
+        names = link.parent.glob(f"*/*/*{link.suffix}") if link.stat().st_nlink > 1 else ()
+        return next((path.relative_to(link.parent).as_posix() for path in names if path.samefile(link)), "")
+    except OSError:
+        return ""
 
 
 def bears_links(directory: Path) -> bool:
-    """Whether the file system of a directory has symbolic links: FAT and many network shares have none."""
-    probe = partial_path(directory / "link")
+    """Whether a directory can have links of ``replace_link``: those of FAT and of many network shares cannot."""
+    target, link = partial_path(directory / "linked"), partial_path(directory / "link")
     try:
-        probe.unlink(missing_ok=True)
-        probe.symlink_to("nowhere")
+        target.touch()
+        replace_link(link, target.name)
     except OSError as error:
-        return error.errno not in {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-    probe.unlink(missing_ok=True)
+        return error.errno not in _NO_LINKS and getattr(error, "winerror", None) not in _NO_LINKS_ON_WINDOWS
+    finally:
+        for path in (link, target):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
     return True
 
 
@@ -109,11 +139,3 @@ def remove_partials(directory: Path) -> None:
     """Removes the files that an earlier process did not finish writing."""
     for path in directory.glob(f"*{PARTIAL}"):
         path.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,9 +12,9 @@ import gc
 import io
 import os
 import re
-import shlex
 import shutil
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +25,8 @@ from typing import Any, Literal, Self
 
 from fedlp_edge.errors import FedLPError
 from fedlp_edge.system import early_interrupt
+from fedlp_edge.system.portable.shell_words import quoted
+from fedlp_edge.system.portable.stop_signals import STOP_SIGNALS, is_ignored
 
 STOP_WITH_STDIN = "FEDLP_STOP_WITH_STDIN"
 """Environment variable; ``1`` makes a service stop when its standard input is closed."""
@@ -54,9 +56,6 @@ EXIT_NO_COORDINATOR = 4
 StopReason = Literal["signal", "parent"]
 
 _KILL_ME_FIRST = "900"  # of at most 1000
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""A closed terminal and a lost SSH connection send SIGHUP, which ``nohup`` has ignored."""
 
 
 def remedy(error: OSError) -> str:
@@ -94,7 +93,7 @@ class InterruptedBySignalError(BaseException):
 
 
 class StopSignal:
-    """An event that the first SIGINT, SIGTERM or SIGHUP sets, and the end of standard input if the environment says so.
+    """An event that the first of the stop signals sets, and the end of standard input if the environment says so.
 
     A second signal ends the process at once. It is a context manager for the main thread, which restores the earlier
     signal handlers at its end.
@@ -113,7 +112,7 @@ class StopSignal:
         self._lock = threading.Lock()
         self._signals = 0
         self._handlers: dict[signal.Signals, object] = {}
-        self._writer: int | None = None
+        self._writer: socket.socket | None = None
         self._woken_before = -1
 
     def is_set(self) -> bool:
@@ -137,13 +136,13 @@ class StopSignal:
     def __enter__(self) -> Self:
         # A Python signal handler runs between two bytecodes of the main thread, which may hold the lock that an event
         # or a queue needs, or may be about to wait, so that it never runs. So the interpreter itself writes the number
-        # to a pipe at once, and a thread does the rest.
-        reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-        threading.Thread(target=self._watch_pipe, args=(reader,), name="stop-signal", daemon=True).start()
-        self._woken_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        # to a socket at once, and a thread does the rest.
+        reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        threading.Thread(target=self._watch, args=(reader,), name="stop-signal", daemon=True).start()
+        self._woken_before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in STOP_SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            if not is_ignored(number):
                 self._handlers[number] = signal.signal(number, _leave_it_to_the_thread)
         if os.environ.get(STOP_WITH_STDIN) == "1":
             threading.Thread(target=self._watch_stdin, name="stop-with-stdin", daemon=True).start()
@@ -157,15 +156,15 @@ class StopSignal:
         self._handlers.clear()
         if self._writer is not None:
             signal.set_wakeup_fd(self._woken_before)
-            os.close(self._writer)  # ends the watching thread, which closes the other end
+            self._writer.close()  # ends the watching thread, which closes the other end
             self._writer = None
 
-    def _watch_pipe(self, reader: int) -> None:
-        while numbers := os.read(reader, 64):
-            for number in numbers:
-                if number in STOP_SIGNALS:
-                    self._signalled(number)
-        os.close(reader)
+    def _watch(self, reader: socket.socket) -> None:
+        with reader:
+            while numbers := reader.recv(64):
+                for number in numbers:
+                    if number in STOP_SIGNALS:
+                        self._signalled(number)
 
     def _signalled(self, number: int) -> None:
         self._signals += 1
@@ -210,11 +209,11 @@ def run_command(command: Callable[[], int | None]) -> int:
     except (KeyboardInterrupt, InterruptedBySignalError):
         print("Stopped.", file=sys.stderr, flush=True)
         return EXIT_STOPPED
-    except BrokenPipeError:
-        # The reader of the output has ended (``| head``); without this, the interpreter prints an error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
+        if _nobody_reads(error):
+            # The reader of the output has ended (``| head``); without this, the interpreter prints an error at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         if "No usable temporary directory" in str(error):
             print_error("no directory for temporary files can be written to: name one with TMPDIR")
             return EXIT_ERROR
@@ -226,6 +225,13 @@ def run_command(command: Callable[[], int | None]) -> int:
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
+
+
+def _nobody_reads(error: OSError) -> bool:
+    """Returns whether an error means that the reader of a pipe has ended, of which Windows says EINVAL."""
+    return isinstance(error, BrokenPipeError) or (
+        sys.platform == "win32" and error.errno == errno.EINVAL and error.filename is None
+    )
 
 
 def open_standard_streams() -> None:
@@ -271,23 +277,6 @@ def print_every_character() -> None:
             stream.reconfigure(errors="drawn_or_escaped")
 
 
-@contextmanager
-def block_interrupts() -> Iterator[None]:
-    """Blocks SIGINT, SIGTERM and SIGHUP for processes started in this context: the parent alone hears of the end.
-
-    Service managers (systemd), ``timeout`` and terminals tell all processes of a service at once. A child that ended by
-    itself would look like one that failed, where the parent only stops. The parent ends it by closing its input, or by
-    SIGKILL.
-
-    The child inherits the signal mask; setting it in the child would come too late, after seconds of imports.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _interruptible() -> Any:
     """Makes Ctrl-C raise ``InterruptedBySignalError``; returns the earlier handler, None outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
@@ -303,7 +292,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def raise_oom_score() -> None:
     """Makes the kernel kill this process, which trains, before its parent when memory runs out."""
     try:
-        Path("/proc/self/oom_score_adj").write_text(_KILL_ME_FIRST)
+        Path("/proc/self/oom_score_adj").write_text(_KILL_ME_FIRST, encoding="utf-8")
     except OSError:
         return  # Not Linux, or not allowed: the kernel then kills the largest process, which is this one too.
 
@@ -317,10 +306,13 @@ def print_error(message: str) -> None:
 
 def own_command(name: str = "fedlp") -> str:
     """Returns how to call a command of this package: by its name, or by its path if it is not on PATH."""
-    beside = Path(sys.executable).with_name(name)
-    if shutil.which(name) or not beside.exists():
+    beside = shutil.which(name, path=str(Path(sys.executable).parent))
+    if shutil.which(name) or beside is None:
         return name
-    return shlex.quote(os.path.relpath(beside))
+    try:
+        return quoted(os.path.relpath(beside))
+    except ValueError:  # it is on another drive
+        return quoted(beside)
 
 
 def install_command(extra: str) -> str:
@@ -334,14 +326,14 @@ def install_command(extra: str) -> str:
     """
     wanted, prefix = f'"fedlp-edge[{extra}]"', Path(sys.prefix)
     if (prefix / "pipx_metadata.json").exists():
-        return f"pipx runpip {shlex.quote(prefix.name)} install {wanted}"
-    beside = Path(sys.executable).with_name("pip")
-    if beside.exists():
+        return f"pipx runpip {quoted(prefix.name)} install {wanted}"
+    beside = shutil.which("pip", path=str(Path(sys.executable).parent))
+    if beside is not None:
         found = shutil.which("pip")
-        here = found is not None and Path(found).parent.resolve() == beside.parent.resolve()
-        return f"{'pip' if here else shlex.quote(str(beside))} install {wanted}"
+        here = found is not None and Path(found).parent.resolve() == Path(beside).parent.resolve()
+        return f"{'pip' if here else quoted(beside)} install {wanted}"
     if _is_made_by_uv(prefix):
-        return f"uv pip install --python {shlex.quote(str(prefix))} {wanted}"
+        return f"uv pip install --python {quoted(str(prefix))} {wanted}"
     return f"pip install {wanted}"
 
 

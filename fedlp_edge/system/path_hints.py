@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from urllib.parse import unquote
 
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.system.directories import owner_hint, working_directory
+from fedlp_edge.system.portable.shell_words import quoted
 
 _REMEDIES = (
     (("file://",), "write the path itself, without file://"),
@@ -45,7 +45,7 @@ def explain_paths(configuration: Path | None) -> Iterator[None]:
         here = working_directory()
         folder = here if configuration is None else str(configuration.absolute().parent.resolve())
         if folder != str(Path(here).resolve()) and f" in {here}" in str(error):
-            elsewhere = f"and {configuration} lies in another: cd {shlex.quote(folder)}"
+            elsewhere = f"and {configuration} lies in another: cd {quoted(folder)}"
             error.args = (f"{error}; paths and modules start from the working directory, {elsewhere}", *error.args[1:])
         raise
 

@@ -6,6 +6,7 @@ An update of 45 MB is sent in chunks of 512 KiB; joining its parts first would w
 from __future__ import annotations
 
 import mmap
+import sys
 from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
@@ -46,11 +47,13 @@ class ConcatBuffer:
 
 
 def mapped(path: Path) -> memoryview:
-    """Maps a file into memory; the file must not be changed in place while the view is in use.
+    """Maps a file into memory, or reads it; the file must not be changed in place while the view is in use.
 
     Raises:
         OSError: The file cannot be read.
     """
+    if sys.platform == "win32":  # where a file that is mapped can be neither replaced nor removed
+        return memoryview(path.read_bytes())
     with path.open("rb") as file:
         # An empty file cannot be mapped.
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b"")

@@ -7,11 +7,13 @@ many devices upload at the same time.
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, Self
 
 from fedlp_edge.system.files import move_into_place
+from fedlp_edge.system.portable.file_access import PRIVATE, read_at, write_at
 from fedlp_edge.wire.digests import Hasher, digest_of
 
 _BLOCK = 1 << 20
@@ -94,7 +96,7 @@ class FileSink:
         """
         kept = resume and path.is_file() and path.stat().st_size == size
         truncate = 0 if kept else os.O_TRUNC
-        sink = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | truncate | os.O_CLOEXEC, 0o600))
+        sink = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | truncate | PRIVATE, 0o600))
         os.ftruncate(sink._descriptor(), size)
         return sink
 
@@ -109,7 +111,7 @@ class FileSink:
             self._hasher, self._hashed = Hasher(), 0
         at = offset
         while rest:
-            written = os.pwrite(self._descriptor(), rest, at)
+            written = write_at(self._descriptor(), rest, at)
             at, rest = at + written, rest[written:]
         if offset == self._hashed:
             self._hasher.update(data)
@@ -117,7 +119,7 @@ class FileSink:
 
     def digest(self) -> str:
         """Returns the digest of the file; bytes that arrived out of order are read again in blocks."""
-        while block := os.pread(self._descriptor(), _BLOCK, self._hashed):
+        while block := read_at(self._descriptor(), _BLOCK, self._hashed):
             self._hasher.update(block)
             self._hashed += len(block)
         return self._hasher.digest()
@@ -125,9 +127,12 @@ class FileSink:
     def extents(self) -> list[tuple[int, int]]:
         """Returns the ranges of bytes that are no holes of the sparse file.
 
-        A file system tells holes by blocks, or not at all, so what seems written may be none of the blob.
+        A file system tells holes by blocks, or not at all, so what seems written may be none of the blob. Windows says
+        nothing of holes: there the blob is fetched again.
         """
         ranges: list[tuple[int, int]] = []
+        if sys.platform == "win32":
+            return ranges
         at = 0
         with suppress(OSError):  # ENXIO: nothing is written behind this place
             while True:
@@ -142,9 +147,14 @@ class FileSink:
         Raises:
             OSError: The disk failed, or the sink is closed.
         """
-        move_into_place(self.path, path, durable=False)
-        self.path = path
-        os.ftruncate(self._descriptor(), size)
+        os.close(self._descriptor())  # Windows renames no open file
+        self._file = None
+        try:
+            move_into_place(self.path, path, durable=False)
+            self.path = path
+        finally:
+            self._file = os.open(self.path, os.O_RDWR | PRIVATE)
+        os.ftruncate(self._file, size)
 
     def close(self) -> None:
         """Closes the file, which stays on the disk."""

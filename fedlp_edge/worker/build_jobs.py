@@ -23,6 +23,7 @@ from fedlp_edge.learning.profiling.throughput import training_macs_per_second
 from fedlp_edge.learning.zoo.built_in import BUILT_IN
 from fedlp_edge.learning.zoo.prepared import state_names
 from fedlp_edge.learning.zoo.weight_loading import start_from
+from fedlp_edge.system.portable.memory_use import resident_bytes
 from fedlp_edge.worker.jobs import Build, Built, Calibrate, Calibrated, DeviceMeasurement, Measure, reason_line
 from fedlp_edge.worker.resources import WorkerResources
 
@@ -104,7 +105,7 @@ def measure(job: Measure, resources: WorkerResources) -> DeviceMeasurement:
         remarks="" if data is None else data.remarks,
         training_macs_per_second=speed,
         processor=device.type,
-        idle_memory=limits.resident_bytes(),
+        idle_memory=resident_bytes(),
         cuda_name=torch.cuda.get_device_name(device) if on_cuda else None,
         cuda_memory=torch.cuda.mem_get_info(device)[0] if on_cuda else None,
         cuda_shares_memory=on_cuda and bool(torch.cuda.get_device_properties(device).is_integrated),

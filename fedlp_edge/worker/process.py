@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -30,7 +29,15 @@ from fedlp_edge.errors import (
     StartWeightsError,
     WorkerError,
 )
-from fedlp_edge.system.lifecycle import block_interrupts
+from fedlp_edge.system.portable.process_ends import (
+    ILLEGAL_INSTRUCTION,
+    NO_ACCESS,
+    crashed,
+    how_it_ended,
+    killed_for_memory,
+    signal_of,
+)
+from fedlp_edge.system.portable.stop_signals import without_stop_signals
 from fedlp_edge.system.processor_info import install_hint, processor_name, torch_version
 from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Reply, Request, Train, WorkerOptions
 from fedlp_edge.worker.loading_errors import loading_remedy
@@ -48,8 +55,7 @@ _STOP_SECONDS = 1.0
 _TOO_LITTLE_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "Thread creation failed")
 """Messages of native code that aborts because memory ran out."""
 
-_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
-_CRASHES_FOR_MEMORY = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
+_CRASHES_FOR_MEMORY = ("SIGSEGV", "SIGABRT", "SIGBUS")
 """Signals that end native code that does not check whether an allocation succeeded."""
 
 
@@ -217,9 +223,14 @@ class _Running:
         # runs on the machine: training then takes a hundred times as long.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
-            with block_interrupts():
+            with without_stop_signals() as options_of_system:
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=environment,
+                    **options_of_system,
                 )
         except OSError as error:
             raise WorkerError(f"cannot start a worker process: {error}") from None
@@ -320,27 +331,27 @@ class _Running:
 
     def _death(self, job_id: int | None, job: AnyJob | None) -> WorkerDied:
         code = self._process.wait()
-        if code == -signal.SIGKILL:
+        if killed_for_memory(code):
             words = "was killed by the kernel, most likely for memory: give it more, or train a smaller depth"
             return WorkerDied(words, job_id, memory=True)
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how, name = how_it_ended(code), signal_of(code)
         # Native code that gets no memory has no way but to abort.
         memory = any(words in line for line in self._tail for words in _TOO_LITTLE_MEMORY)
-        if self._limits_memory and isinstance(job, Train) and -code in _CRASHES_FOR_MEMORY:
+        if self._limits_memory and isinstance(job, Train) and name in _CRASHES_FOR_MEMORY:
             memory = True
         said = next((line.strip()[:500] for line in reversed(self._tail) if line.strip()), "")
-        advice = f": {remedy}" if (remedy := loading_remedy(said)) else _advice(-code, memory=memory)
-        return WorkerDied(how + (f" ({said})" if said else "") + advice, job_id, memory, crashed=-code in _CRASHES)
+        advice = f": {remedy}" if (remedy := loading_remedy(said)) else _advice(name, memory=memory)
+        return WorkerDied(how + (f" ({said})" if said else "") + advice, job_id, memory, crashed=crashed(code))
 
 
-def _advice(number: int, *, memory: bool) -> str:
+def _advice(name: str, *, memory: bool) -> str:
     """Returns advice on a signal, for people; empty if there is none."""
-    if number not in (signal.SIGILL, signal.SIGSEGV):
+    if name not in (ILLEGAL_INSTRUCTION, NO_ACCESS):
         return ""
     if memory:
         return ", most likely for memory: native code that gets none crashes; give it more, or train a smaller depth"
     torch, processor = f"PyTorch {torch_version() or '(none)'}", processor_name()
-    if number == signal.SIGILL:
+    if name == ILLEGAL_INSTRUCTION:
         return f": {torch} uses an instruction that this processor ({processor}) lacks; {install_hint()}"
     return f": native code crashed, {torch} on {processor}; if that happens again, {install_hint()}"
 

@@ -23,6 +23,7 @@ from fedlp_edge.learning.state_files import StateFiles, save_tensors
 from fedlp_edge.learning.training.fallback import Execution, FailedAttempt, reason_of
 from fedlp_edge.learning.training.local_round import LocalRound, LocalTask, SendUnit
 from fedlp_edge.learning.zoo.prepared import PreparedModel
+from fedlp_edge.system.portable.memory_use import resident_bytes
 from fedlp_edge.worker.jobs import Train, Trained
 from fedlp_edge.worker.received_state import ReceivedState
 from fedlp_edge.worker.resources import WorkerResources
@@ -213,5 +214,5 @@ def _budget(prepared: PreparedModel, resources: WorkerResources) -> int | None:
             raise MemoryError(f"the model's values alone take {prepared.nbytes} bytes of the {budget} allowed")
         bounds.append(budget - prepared.nbytes)
     if (whole := options.process_bytes) is not None and resources.device.type == "cpu":
-        bounds.append(max(0, whole - limits.resident_bytes()))
+        bounds.append(max(0, whole - resident_bytes()))
     return min(bounds, default=None)

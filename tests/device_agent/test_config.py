@@ -73,6 +73,7 @@ def test_says_what_is_missing(missing: str):
         ("fleet", "a/b", "1 to 64 letters"),
         ("id", "+", "1 to 64 letters"),
         ("device", "tpu", '"auto" or "cpu" or "cuda"'),
+        ("device", "mps", 'the GPU of a Mac (mps) and others that are not CUDA stay unused: say "cpu"'),
         ("threads", -1, "at least 0"),
         ("broker", "http://hub", "mqtt://"),
         ("broker", "mqtt://me:secret@hub", "FEDLP_BROKER_PASSWORD"),

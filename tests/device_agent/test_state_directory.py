@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -54,14 +55,15 @@ def test_one_agent_at_a_time(tmp_path: Path) -> None:
     lock.close()
 
 
-def test_a_file_system_without_symbolic_links_is_refused_before_anything_is_trained(
+def test_a_file_system_without_links_is_refused_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: Path, target: str) -> None:  # as the kernel answers on FAT
-        raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+    def refuse(*paths: Path) -> None:  # as the kernel answers on FAT
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(paths[0]))
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    with pytest.raises(StorageError, match=r"no symbolic links \(FAT, a network share\).* with --state"):
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(StorageError, match=r"has no links \(FAT, a network share\).* with --state"):
         claim_state_directory(tmp_path / "state")
     monkeypatch.undo()
     claim_state_directory(tmp_path / "state").close()

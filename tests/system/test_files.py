@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
 import pytest
 
-from fedlp_edge.system.files import PARTIAL, move_into_place, remove_partials, replace_link, replacing, write_file
+from fedlp_edge.system.files import (
+    PARTIAL,
+    bears_links,
+    link_target,
+    move_into_place,
+    remove_partials,
+    replace_link,
+    replacing,
+    write_file,
+)
 
 
 def write_half(path: Path) -> None:
@@ -86,3 +96,28 @@ def test_disk_that_is_full_in_the_middle_of_a_file_is_told_with_its_path(tmp_pat
     ):
         full.write(b"x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_link_is_a_second_name_where_this_user_may_make_no_symbolic_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: str) -> None:  # as Windows answers
+        raise OSError(errno.EINVAL, "A required privilege is not held by the client", str(self))
+
+    for version in ("1", "2"):
+        (tmp_path / "versions" / version).mkdir(parents=True)
+        (tmp_path / "versions" / version / "net.onnx").write_text(version)
+    link = tmp_path / "current.onnx"
+    replace_link(link, "versions/1/net.onnx")
+    assert link_target(link) == "versions/1/net.onnx"
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    assert bears_links(tmp_path)
+    for version in ("2", "2", "1"):
+        replace_link(link, f"versions/{version}/net.onnx")
+        assert (link.read_text(), link_target(link)) == (version, f"versions/{version}/net.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current.onnx", "versions"]
+
+
+def test_file_that_is_no_link_has_no_target(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").touch()
+    assert (link_target(tmp_path / "net.onnx"), link_target(tmp_path / "missing.onnx")) == ("", "")

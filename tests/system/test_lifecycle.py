@@ -18,7 +18,6 @@ from fedlp_edge.system.lifecycle import (
     EXIT_STOPPED,
     STOP_WITH_STDIN,
     StopSignal,
-    block_interrupts,
     install_command,
     own_command,
     run_command,
@@ -228,16 +227,6 @@ def test_says_that_it_was_stopped_before_anything_listens(capfd: pytest.CaptureF
     assert run_command(lambda: os.kill(os.getpid(), signal.SIGINT)) == EXIT_STOPPED
     assert capfd.readouterr().err == "Stopped.\n"
     assert signal.getsignal(signal.SIGINT) == before
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_child_that_is_started_unheard_does_not_hear_that_all_are_to_end(number: int) -> None:
-    program = f"import os; os.kill(os.getpid(), {int(number)}); print('went on')"
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with block_interrupts():
-        child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (child.returncode, child.stdout) == (0, "went on\n")
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 LOSES_ITS_READER = """

@@ -29,7 +29,7 @@ def test_a_machine_that_hides_its_load_and_swap_is_probed(monkeypatch: pytest.Mo
     def hidden() -> None:
         raise OSError("hidden")
 
-    monkeypatch.setattr(os, "getloadavg", hidden)
+    monkeypatch.setattr(psutil, "getloadavg", hidden)
     monkeypatch.setattr(psutil, "swap_memory", hidden)
     host = probe_host()
     assert (host.load, host.swap_free) == (0.0, 0)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
-import signal
+import queue
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +20,9 @@ from typing import Self
 
 from fedlp_edge.errors import FedLPError
 from fedlp_edge.system.lifecycle import STOP_WITH_STDIN
+from fedlp_edge.system.portable.process_ends import signal_of
+from fedlp_edge.system.portable.sessions import end_session, own_session
+from fedlp_edge.system.portable.stop_signals import ask_to_end
 
 _TAIL_BYTES = 8192
 
@@ -99,7 +102,7 @@ class Supervisor:
         chosen = list(children)
         for child in chosen:
             if child.process is not None and child.process.poll() is None:
-                child.process.terminate()
+                ask_to_end(child.process)
         deadline = time.monotonic() + patience
         for child in chosen:
             if child.process is None:
@@ -147,14 +150,15 @@ class Supervisor:
                 stdout=subprocess.PIPE if announce else log,
                 stderr=log,
                 env=self._environment,
-                start_new_session=True,
+                **own_session(),
             )
 
 
 def exit_error(child: Child) -> FedLPError:
     """The error that says how a child ended, with the last line of its log."""
     code = child.exit_code
-    how = f"was killed ({signal.Signals(-code).name})" if code is not None and code < 0 else f"ended with code {code}"
+    name = "" if code is None else signal_of(code)
+    how = f"was killed ({name})" if name else f"ended with code {code}"
     return FedLPError(f"{child.name} {how}{_because(child)}")
 
 
@@ -166,24 +170,25 @@ def _because(child: Child) -> str:
 def _first_line(child: Child, seconds: float) -> str | None:
     assert child.process is not None
     assert child.process.stdout is not None
-    descriptor = child.process.stdout.fileno()
-    deadline = time.monotonic() + seconds
-    content = b""
-    while b"\n" not in content:
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-        piece = os.read(descriptor, 4096) if ready else b""
-        if not piece:
-            child.process.poll()
-            return None
-        content += piece
-    return content.partition(b"\n")[0].decode(errors="replace").strip()
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    pipe = child.process.stdout
+    # A thread, since Windows has no select for pipes.
+    threading.Thread(target=lambda: lines.put(pipe.readline()), name="first-line", daemon=True).start()
+    try:
+        line = lines.get(timeout=seconds)
+    except queue.Empty:
+        return None
+    if not line.endswith(b"\n"):
+        child.process.poll()
+        return None
+    return line.decode(errors="replace").strip()
 
 
 def _sweep(process: subprocess.Popen[bytes]) -> None:
     """Ends the processes left in a child's session, such as the worker of a killed agent."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    end_session(process)
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            pipe.close()
+            with contextlib.suppress(OSError):
+                pipe.close()

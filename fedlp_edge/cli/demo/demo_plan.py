@@ -16,7 +16,7 @@ import msgspec
 
 from fedlp_edge.config.toml import check_option
 from fedlp_edge.core.blueprint import HeadMode
-from fedlp_edge.core.settings import Count, EncodingOrAuto, Share
+from fedlp_edge.core.settings import Count, EncodingOrAuto, Processor, Share
 from fedlp_edge.errors import ConfigError, StorageError
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class DemoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     head_mode: HeadMode
     scheme: Scheme
     lpr: Share
-    device: Literal["auto", "cpu", "cuda"]
+    device: Processor
     fleet: str
     encoding: EncodingOrAuto = "none"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +45,7 @@ from fedlp_edge.system.lifecycle import (
     own_command,
     print_error,
 )
+from fedlp_edge.system.portable.shell_words import quoted
 from fedlp_edge.system.printable import counted
 from fedlp_edge.transport.address import BrokerAddress
 
@@ -79,12 +79,12 @@ def run_demo(given: GivenOptions, out: Path | None) -> int:
     options = _options(given, directory)
     with StopSignal() as stop, Supervisor(directory / "logs") as supervisor:
         url = _broker(options, supervisor)
-        (directory / "config.toml").write_text(config_text(options, url))
+        (directory / "config.toml").write_text(config_text(options, url), encoding="utf-8")
         with open_view(console, subtitle=f"{url} ({options.broker}), {directory}") as view:
             finished = _Demo(options, directory, url, supervisor, view, stop).run()
     if not finished:
         console.print(
-            f"Stopped; nothing is lost. Go on with: {own_command()} demo --out {shlex.quote(str(directory))}",
+            f"Stopped; nothing is lost. Go on with: {own_command()} demo --out {quoted(str(directory))}",
             soft_wrap=True,
         )
         return EXIT_STOPPED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from fedlp_edge.learning.data.sources import read
 from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.export.inference import Classifier
 from fedlp_edge.system.lifecycle import own_command
+from fedlp_edge.system.portable.shell_words import quoted_command
 
 _PICTURES = 3
 
@@ -38,7 +38,7 @@ def classify_samples(data: str, models: Sequence[Path], directory: Path) -> list
     said = ", ".join(
         f"{Path(answer.file).name}: {answer.label} ({100 * (answer.probability or 0):.0f} %)" for answer in answers
     )
-    command = f"{own_command()} {shlex.join(['infer', str(models[-1]), str(pictures[0])])}"
+    command = f"{own_command()} {quoted_command(['infer', str(models[-1]), str(pictures[0])])}"
     return [
         f"All {len(models)} ONNX files run in onnxruntime; the deepest says of held-out pictures: {said}",
         f"Try it: {command}",

@@ -7,7 +7,6 @@ real samples before it gets its name, and is refused if its results differ.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import logging
 import math
@@ -39,6 +38,7 @@ from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification
 from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.portable.c_library import c_function
 
 if TYPE_CHECKING:
     import onnx
@@ -487,5 +487,6 @@ def _descriptors_closed() -> Iterator[None]:
             stack.callback(os.close, original)
             stack.callback(os.dup2, original, number)
         # Output in C buffers must be flushed to /dev/null before the descriptors are restored.
-        stack.callback(ctypes.CDLL(None).fflush, None)
+        if (flush := c_function("fflush")) is not None:
+            stack.callback(flush, None)
         yield

@@ -14,11 +14,12 @@ There are three techniques, from the cheapest to the most expensive one:
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
+
+from fedlp_edge.system.portable.c_library import c_function
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ def in_new_thread(work: Callable[[], T]) -> T:
 
 
 def _set_thresholds(mapped: int, trimmed: int) -> None:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = c_function("mallopt")
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, mapped)
         mallopt(_M_TRIM_THRESHOLD, trimmed)

@@ -9,21 +9,26 @@ allocator.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import gc
 import re
-import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.system.cgroups import ControlGroup
+from fedlp_edge.system.portable.memory_use import (
+    anonymous_bytes,
+    high_water_mark,
+    limited_data,
+    reset_high_water_mark,
+    resident_bytes,
+    trim_allocator,
+)
 
 SLACK_BYTES = 16 << 20
 """Bytes that a limited job may take beyond its budget, for thread stacks, Python objects and allocator rounding."""
@@ -38,7 +43,6 @@ GROUP_SLACK_BYTES = 64 << 20
 used in training, and page tables, count in the group alone, and the limit of the process should take effect first."""
 
 _SAMPLING_SECONDS = 0.005
-_PAGE = resource.getpagesize()
 
 _MEMORY_MESSAGE = re.compile(
     r"(can't|cannot|failed to|unable to) (alloc|mmap)|not enough memory|out[ _]of[ _]memory|bad[ _]alloc|alloc_failed"
@@ -109,20 +113,13 @@ def requires_new_process(error: BaseException) -> bool:
     return False
 
 
-def resident_bytes() -> int:
-    """Returns the resident memory of this process, in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
-
-
 def trim_heap() -> None:
     """Returns freed memory to the system, so that the measurement of the next job starts from the idle worker."""
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         with suppress(RuntimeError):  # After a CUDA error, every call raises it again.
             torch.cuda.empty_cache()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Only glibc has this function.
-    if trim is not None:
-        trim(0)
+    trim_allocator()
 
 
 class PeakMeter:
@@ -154,8 +151,8 @@ class PeakMeter:
             return
         trim_heap()
         self._base = self._peak = resident_bytes()
-        self._anonymous = _status_bytes("RssAnon")
-        if not _reset_high_water_mark():
+        self._anonymous = anonymous_bytes()
+        if not reset_high_water_mark():
             self._thread = threading.Thread(target=self._sample, name="memory", daemon=True)
             self._thread.start()
 
@@ -168,7 +165,7 @@ class PeakMeter:
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) - self._base
         if self._thread is None:
-            self._peak = _status_bytes("VmHWM")
+            self._peak = high_water_mark()
         else:
             self._done.set()
             self._thread.join()
@@ -177,7 +174,7 @@ class PeakMeter:
     @property
     def anonymous(self) -> int:
         """Bytes of anonymous memory (not files) that are resident now on top of the start, on a CPU."""
-        return max(0, _status_bytes("RssAnon") - self._anonymous)
+        return max(0, anonymous_bytes() - self._anonymous)
 
     @property
     def files(self) -> int:
@@ -218,16 +215,8 @@ def limited(
     else:
         # The block could use freed memory that the allocator still holds, on top of the budget.
         trim_heap()
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        allowed = _status_bytes("VmData") + budget + slack
-        if hard != resource.RLIM_INFINITY:
-            allowed = min(allowed, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
-        try:
-            with _limited_group(group, budget + slack):
-                yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        with limited_data(budget + slack), _limited_group(group, budget + slack):
+            yield
 
 
 @contextmanager
@@ -243,18 +232,3 @@ def _limited_group(group: ControlGroup | None, nbytes: int) -> Iterator[None]:
     finally:
         with suppress(OSError):
             group.limit_memory(None)
-
-
-def _reset_high_water_mark() -> bool:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _status_bytes(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {key}")

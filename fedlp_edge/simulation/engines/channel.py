@@ -1,6 +1,7 @@
 """This module sends messages and file descriptors between a simulation and its worker processes, over Unix sockets.
 
-A message is a length, a count of descriptors and that many bytes of MessagePack; the descriptors pass shared memory.
+A message is a length, a count of descriptors and that many bytes of MessagePack; the descriptors pass shared memory. On
+Windows, whose sockets pass none, shared memory has a name, which stands in the message.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import array
 import socket
 import struct
+import sys
 from typing import Generic, TypeVar
 
 import msgspec
@@ -30,6 +32,7 @@ class SampleArrays(msgspec.Struct, frozen=True, tag=True):
 
     group: str
     layout: Layout
+    name: str = ""
 
 
 class WeightsBuffer(msgspec.Struct, frozen=True, tag=True):
@@ -37,12 +40,14 @@ class WeightsBuffer(msgspec.Struct, frozen=True, tag=True):
 
     board: int
     layout: Layout
+    name: str = ""
 
 
 class Sums(msgspec.Struct, frozen=True, tag=True):
     """This message passes the shared memory to which this worker writes its sums, as one descriptor."""
 
     layout: Layout
+    name: str = ""
 
 
 class SetUpWorker(msgspec.Struct, frozen=True, tag=True):
@@ -131,9 +136,12 @@ class Channel(Generic[T]):
             ChannelClosedError: The process at the other end has ended.
         """
         body = self._encoder.encode(message)
+        head = _HEADER.pack(len(body), len(descriptors))
         try:
-            socket.send_fds(self._end, [_HEADER.pack(len(body), len(descriptors))], descriptors)
-            self._end.sendall(body)
+            if descriptors:
+                socket.send_fds(self._end, [head], descriptors)
+                head = b""
+            self._end.sendall(head + body)
         except OSError as error:
             raise ChannelClosedError from error
 
@@ -154,6 +162,8 @@ class Channel(Generic[T]):
         self._end.close()
 
     def _header(self) -> tuple[bytes, list[int]]:
+        if sys.platform == "win32":
+            return self._exactly(_HEADER.size), []
         try:
             head, raw, _, _ = self._end.recvmsg(_HEADER.size, socket.CMSG_LEN(4 * _MAX_DESCRIPTORS))
             descriptors = array.array("i")

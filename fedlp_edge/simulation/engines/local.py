@@ -6,12 +6,7 @@ A worker process that dies is replaced at once by one that gets the experiment a
 from __future__ import annotations
 
 import contextlib
-import os
 import select
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -22,7 +17,6 @@ from fedlp_edge.core.algorithm.aggregation import Array, SumArrays, sum_shape
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.simulation.engines.base import OpenedExperiment, expected
 from fedlp_edge.simulation.engines.channel import (
-    AwaitWorker,
     Channel,
     ChannelClosedError,
     FromWorker,
@@ -30,12 +24,10 @@ from fedlp_edge.simulation.engines.channel import (
     PublishWeights,
     SampleArrays,
     SetUpWorker,
-    StartWorker,
     SumsWritten,
     ToWorker,
     WeightsBuffer,
     WeightsWritten,
-    WorkerExit,
 )
 from fedlp_edge.simulation.engines.channel import Sums as SumsMemory
 from fedlp_edge.simulation.engines.jobs import (
@@ -47,14 +39,10 @@ from fedlp_edge.simulation.engines.jobs import (
     WorkerSetup,
 )
 from fedlp_edge.simulation.engines.recovery import death, ended
+from fedlp_edge.simulation.engines.worker_starters import worker_starter
 from fedlp_edge.simulation.shared_memory import Layout, SharedArrays, layout_of
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 from fedlp_edge.system.cores import usable_cores
-from fedlp_edge.system.lifecycle import block_interrupts
-
-STOP_SECONDS = 5.0
-
-_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class LocalEngine:
@@ -65,17 +53,7 @@ class LocalEngine:
     """
 
     def __init__(self, workers: int = 0) -> None:
-        ours, theirs = socket.socketpair()
-        with block_interrupts():
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fedlp_edge.simulation.engines.local_worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr,  # the output of a user's own model or data code
-                env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
-            )
-        theirs.close()
-        self._starter: Channel[WorkerExit] = Channel(ours, WorkerExit)
+        self._starter = worker_starter()
         self._setup: WorkerSetup | None = None
         self._pictures: tuple[SimulationData, SharedArrays] | None = None
         self._assignment: SharedArrays | None = None
@@ -173,13 +151,8 @@ class LocalEngine:
         """Ends the workers, by closing their sockets."""
         for channel in self._channels:
             channel.close()
-        self._starter.close()
         self._channels = []
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._starter.close()
         self._forget()
         if self._pictures is not None:
             self._pictures[1].close()
@@ -201,26 +174,15 @@ class LocalEngine:
         self._boards, self._sums, self._version_on, self._handed_over = [], [], {}, {}
 
     def _start(self, worker: int) -> Channel[FromWorker]:
-        """Asks the starter process for a new worker; returns the channel to the worker."""
-        ours, theirs = socket.socketpair()
-        try:
-            self._starter.send(StartWorker(worker), theirs.fileno())
-        except ChannelClosedError:
-            raise self._starter_ended() from None
-        finally:
-            theirs.close()
-        return Channel(ours, FromWorker)  # type: ignore[arg-type]  # a union stands for its members
+        """Starts a worker and returns the channel to it."""
+        return Channel(self._starter.start(worker), FromWorker)  # type: ignore[arg-type]  # a union stands for its members
 
     def _replace(self, worker: int) -> int:
         """Replaces a worker process that has ended or is ending; returns its exit code."""
         self._busy.discard(worker)
         self._handed_over.pop(worker, None)
         self._channels[worker].close()
-        try:
-            self._starter.send(AwaitWorker(worker))
-            code = self._starter.receive()[0].code
-        except ChannelClosedError:
-            raise self._starter_ended() from None
+        code = self._starter.exit_code(worker)
         self._channels[worker] = self._start(worker)
         return code
 
@@ -263,16 +225,16 @@ class LocalEngine:
         if self._setup is None or self._pictures is None or self._assignment is None:
             raise ValueError("no experiment is open")
         for group, memory in (("pictures", self._pictures[1]), ("assignment", self._assignment)):
-            self._send(worker, SampleArrays(group, memory.layout), memory.descriptor)
+            self._send(worker, SampleArrays(group, memory.layout, memory.name), *memory.descriptors)
         self._send(worker, SetUpWorker(self._setup))
 
     def _send_sums(self, worker: int) -> None:
         memory = self._sums[worker]
-        self._send(worker, SumsMemory(memory.layout), memory.descriptor)
+        self._send(worker, SumsMemory(memory.layout, memory.name), *memory.descriptors)
 
     def _send_board(self, worker: int, board: int) -> None:
         memory = self._boards[board]
-        self._send(worker, WeightsBuffer(board, memory.layout), memory.descriptor)
+        self._send(worker, WeightsBuffer(board, memory.layout, memory.name), *memory.descriptors)
 
     def _send(self, worker: int, message: ToWorker, *descriptors: int) -> None:
         with contextlib.suppress(
@@ -282,15 +244,6 @@ class LocalEngine:
 
     def _receive(self, worker: int) -> FromWorker:
         return self._channels[worker].receive()[0]
-
-    def _starter_ended(self) -> WorkerError:
-        """Returns the error for a starter process that has ended."""
-        try:
-            code = self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            code = -signal.SIGKILL
-        died = death(code)
-        return WorkerError(f"the process that starts the workers of the simulation {died.exit}; {died.remedy}")
 
 
 def local_engine(workers: int = 0) -> LocalEngine:

@@ -46,14 +46,19 @@ from fedlp_edge.system.directories import working_directory
 from fedlp_edge.system.lifecycle import raise_oom_score
 
 
-def main() -> None:
-    """Starts workers until the simulation ends."""
+def prepare() -> None:
+    """Prepares a process that simulates devices, before it computes anything."""
     sys.path.append(
         working_directory()
     )  # the owner's own model and data functions; appended last, so that they shadow no module
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     allocate_cached()  # every train step reuses the same few blocks; fresh memory pages would take a third of its time
+
+
+def main() -> None:
+    """Starts workers until the simulation ends."""
+    prepare()
     # Loaded objects stay, so garbage collection need not write to, and so copy, the memory that the workers share.
     gc.collect()
     gc.freeze()
@@ -114,7 +119,7 @@ class _Worker:
     def take(self, message: ToWorker, descriptors: list[int]) -> FromWorker | None:
         """Handles a message; returns the answer, None if the message needs none."""
         if isinstance(message, SampleArrays | WeightsBuffer | Sums):
-            self._map(message, SharedArrays(descriptors[0], message.layout).close_descriptor())
+            self._map(message, SharedArrays.received(message.layout, message.name, descriptors))
             return None
         return result_or_failure(lambda: self._open(message) if isinstance(message, SetUpWorker) else self._do(message))
 

@@ -11,7 +11,6 @@ simulation, with one line.
 
 from __future__ import annotations
 
-import signal
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -42,22 +41,21 @@ from fedlp_edge.simulation.engines.jobs import (
     WorkerSetup,
 )
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
-from fedlp_edge.system.lifecycle import STOP_SIGNALS
+from fedlp_edge.system.portable.process_ends import crashed, how_it_ended, signal_of
+from fedlp_edge.system.portable.stop_signals import STOP_SIGNALS
 from fedlp_edge.system.processor_info import install_hint, processor_name, torch_version
-
-_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 
 
 def death(code: int) -> SimulationWorkerDied:
     """Describes the end of a process by its exit code; negative for a signal, as in ``subprocess``."""
-    if code >= 0:
-        return SimulationWorkerDied(f"ended with exit code {code}", "what it said last stands above")
-    name = signal.Signals(-code).name
-    if -code in _CRASHES:
+    name = signal_of(code)
+    if not name:
+        return SimulationWorkerDied(how_it_ended(code), "what it said last stands above")
+    if crashed(code):
         remedy = f"native code of PyTorch {_torch()} crashed on {processor_name()}: {install_hint()}"
-        return SimulationWorkerDied(f"was ended by {name}", remedy, crashed=True)
-    if -code in STOP_SIGNALS:
-        return SimulationWorkerDied(f"was ended by {name}", "somebody stopped it; the same command goes on")
+        return SimulationWorkerDied(how_it_ended(code), remedy, crashed=True)
+    if name in {number.name for number in STOP_SIGNALS}:
+        return SimulationWorkerDied(how_it_ended(code), "somebody stopped it; the same command goes on")
     remedy = f"most likely for memory (PyTorch {_torch()}): use fewer workers, or a smaller model or batch size"
     return SimulationWorkerDied(f"was killed by {name}", remedy)
 

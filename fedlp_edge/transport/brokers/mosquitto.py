@@ -26,8 +26,8 @@ from fedlp_edge.transport.brokers.ports import ATTEMPTS, broker_url, check_free,
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 
-# Debian installs Mosquitto in a directory that is not on every user's PATH.
-_PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
+# Debian, Homebrew and the installer for Windows put Mosquitto in directories that are not on every user's PATH.
+_PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", r"C:\Program Files\mosquitto")
 
 
 def find_mosquitto() -> str:
@@ -136,7 +136,7 @@ class MosquittoBroker:
 
     def _launch(self, program: str) -> bool:
         """Starts the process; returns False if it ended, or cannot be reached in time."""
-        self._directory = tempfile.TemporaryDirectory(prefix="fedlp-mosquitto-")
+        self._directory = tempfile.TemporaryDirectory(prefix="fedlp-mosquitto-", ignore_cleanup_errors=True)
         directory = Path(self._directory.name)
         lines = [
             "per_listener_settings false",
@@ -147,7 +147,7 @@ class MosquittoBroker:
             "log_dest stderr",
             # Started as root, Mosquitto would switch to another user, who cannot read our files. Any other user
             # need not be named, and has no name at all where a container runs under a number.
-            *(["user root"] if os.getuid() == 0 else []),
+            *(["user root"] if hasattr(os, "getuid") and os.getuid() == 0 else []),
         ]
         config = directory / "mosquitto.conf"
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
+from fedlp_edge.system.portable.file_access import read_at
 
 
 class EncodedFile:
@@ -90,7 +90,7 @@ class EncodedFiles(Sequence[EncodedFile]):
         begin, end = int(self._ends[number - 1]) if number else 0, int(self._ends[number])
         if isinstance(self._contents, bytes):
             return self._contents[begin:end]
-        return os.pread(self._contents.fileno(), end - begin, begin)
+        return read_at(self._contents.fileno(), end - begin, begin)
 
 
 class EncodedSpool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import DataAwayError, DataError
 from fedlp_edge.learning.data.partitioners import Indices
+from fedlp_edge.system.portable.file_access import read_into
 
 _BUFFER = 1 << 22  # bytes that are converted together
 
@@ -107,7 +107,7 @@ class FileRows:
     def _fill(self, place: memoryview, position: int) -> None:
         while place:
             try:
-                count = os.preadv(self._file.fileno(), [place], position)
+                count = read_into(self._file.fileno(), place, position)
             except OSError as error:
                 raise DataAwayError(f"cannot read {self._name}: {error.strerror}") from None
             if not count:
