@@ -23,8 +23,10 @@ COPY device_agent device_agent
 COPY profiles profiles
 RUN pip install --no-cache-dir --constraint constraints.txt --extra-index-url "${TORCH_INDEX_URL}" ".[${EXTRAS}]"
 
-RUN useradd --create-home --uid 10001 fedlp && install -d -o fedlp -g fedlp /state /runs
-USER fedlp
+# Another number (docker run --user, OpenShift) comes with the group 0, which may write as well. The user is named by
+# number, so that Kubernetes sees that it is not root (runAsNonRoot).
+RUN useradd --create-home --uid 10001 fedlp && install -d -o fedlp -g 0 -m 775 /state /runs
+USER 10001
 WORKDIR /home/fedlp
 # The cache lies in the volume, so that a new container does not calibrate the machine again.
 ENV FEDLP_STATE_DIR=/state \

@@ -98,3 +98,9 @@ def test_32_bit_system_is_refused_by_one_line_before_anything_is_built(monkeypat
     monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
     with pytest.raises(SystemExit, match=r"^error: FedLP Edge needs a 64-bit operating system.*[^\n]\Z"):
         hook.initialize("standard", {})
+
+
+def test_image_runs_under_a_number_that_is_not_roots_and_under_any_other_with_group_0() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == ["10001"]
+    assert "install -d -o fedlp -g 0 -m 775 /state /runs" in dockerfile
