@@ -233,6 +233,7 @@ def _build_model(
         seed=config.seed,
         state_path=None if begun else str(first),
         steps=True,
+        batch_size=config.training.batch_size,
     )
     try:
         if not begun:

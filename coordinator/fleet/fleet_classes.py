@@ -142,7 +142,8 @@ class FleetClasses:
         wanted = self._kind
         if reason := target_mismatch(data, wanted) or feature_mismatch(data, self._features.names):
             return reason
-        return mismatch(data, self._blueprint.input_shape, self._blueprint.classes, names, wanted)
+        own_task = self._model.task not in BUILT_IN_TASKS
+        return mismatch(data, self._blueprint.input_shape, self._blueprint.classes, names, wanted, own_task=own_task)
 
     def _take(self, site: str, data: DataFacts, samples: int | None) -> None:
         if data.features is not None:

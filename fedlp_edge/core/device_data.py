@@ -14,7 +14,7 @@ from typing import Annotated
 
 import msgspec
 
-from fedlp_edge.core.standardisation.column_sums import ColumnSums
+from fedlp_edge.core.standardisation.column_sums import MAX_COLUMNS, ColumnSums
 from fedlp_edge.core.targets import TargetKind
 
 MAX_CLASSES = 4096
@@ -188,6 +188,8 @@ def mismatch(
     classes: int,
     names: tuple[str, ...] = (),
     wanted: TargetKind | None = "class",
+    *,
+    own_task: bool = False,
 ) -> str | None:
     """Returns the reason, for people, why a model cannot take some samples; None if it can.
 
@@ -197,16 +199,23 @@ def mismatch(
         classes: Number of outputs of the model; one output tells two classes apart.
         names: Names of the fleet's classes, labels or targets by number; empty if they have no names.
         wanted: Kind of the targets that the task learns; None if it is not known.
+        own_task: Whether the task is the user's own, of which nobody else knows how many targets go with its outputs.
     """
     if data.sample_shape and data.sample_shape != input_shape:
         have, want = ("x".join(map(str, shape)) for shape in (data.sample_shape, input_shape))
         advice = _other_layout(data.sample_shape, input_shape) or "change [model] input or the data"
         return f"the samples have shape {have} but the model takes {want}: {advice}"
+    if own_task:
+        return None
     if wanted in ("labels", "values"):
         return _column_mismatch(data, classes, names, wanted)
     if wanted != "class" or data.target_kind != "class":
         return None
     return _class_mismatch(data, max(2, classes), names)
+
+
+_VOID = 255
+"""Label of what has no class, by a custom of data sets whose labels are bytes."""
 
 
 def _class_mismatch(data: DataFacts, classes: int, names: tuple[str, ...]) -> str | None:
@@ -222,21 +231,30 @@ def _class_mismatch(data: DataFacts, classes: int, names: tuple[str, ...]) -> st
         return None
     if names and data.classes_digest and data.classes_digest != names_digest(names):
         return "the names of the classes are not those of the fleet: give every device the same classes.txt"
-    if data.highest >= classes and data.classes:
+    if data.highest < classes:
+        return None
+    if data.classes and data.classes != tuple(map(str, range(len(data.classes)))):
         return (
             f"the samples are of {len(data.classes)} classes ({listed(data.classes)}) but the model has {classes}: set "
             "[model] classes, or leave samples out"
         )
-    if data.highest >= classes:
-        hint = "; if they count from 1, subtract 1" if data.highest == classes else ""
-        return f"the labels go up to {data.highest} but the model has {classes} classes (0 to {classes - 1}){hint}"
-    return None
+    hint = "set [model] classes, or leave samples out"
+    if data.highest == classes:
+        hint += "; if they count from 1, subtract 1"
+    elif data.highest == _VOID:
+        hint = f"if {_VOID} marks samples without a class, leave these out"
+    return f"the labels go up to {data.highest} but the model has {classes} classes (0 to {classes - 1}): {hint}"
 
 
 def _column_mismatch(data: DataFacts, outputs: int, names: tuple[str, ...], wanted: TargetKind) -> str | None:
     """Returns the reason why a model cannot learn the labels or targets of some samples; None if it can."""
     what = "labels" if wanted == "labels" else "targets"
     columns = 0 if data.targets is None else len(data.targets.mean)
+    if outputs > MAX_COLUMNS and wanted == "values":
+        return (
+            f"the model has {outputs:,} outputs, and a regression has {MAX_COLUMNS:,} targets at most: learn maps by a "
+            "task of your own (docs/tasks.md)"
+        )
     if columns and columns != outputs and wanted in {data.target_kind, "values"}:
         return f"the samples have {columns} {what} but the model has {outputs} outputs: set [model] classes = {columns}"
     own = frozenset(data.classes) if data.target_kind == wanted else frozenset[str]()

@@ -20,6 +20,7 @@ from fedlp_edge.learning.evaluation import try_samples
 from fedlp_edge.learning.memory import limits
 from fedlp_edge.learning.memory.allocator import cached_allocation, in_new_thread
 from fedlp_edge.learning.profiling.throughput import training_macs_per_second
+from fedlp_edge.learning.training.single_samples import check_single_samples
 from fedlp_edge.learning.zoo.built_in import BUILT_IN
 from fedlp_edge.learning.zoo.prepared import state_names
 from fedlp_edge.learning.zoo.weight_loading import start_from
@@ -43,6 +44,7 @@ def build(job: Build, resources: WorkerResources) -> Built:
     data = resources.load_for(job.model, blueprint, job.data, job.split) if job.data else None
     if data is not None and job.steps:
         try_samples(model, data, resources.task_of(job.model, blueprint))
+    check_single_samples(model, job.batch_size)
     report = None if job.weights is None else start_from(model, job.model, job.weights)
     if job.state_path is not None:
         state_files.save_values(model, Path(job.state_path), state_names(blueprint.global_units))

@@ -39,7 +39,8 @@ class Build(Job, frozen=True, kw_only=True):
 
     With ``steps``, a training step of every depth is watched, and the costs in the blueprint say what it takes. With
     ``data``, a split of these is loaded and some samples go through every exit, so that what does not fit is found
-    before the first round. With ``weights``, the initial state starts from these.
+    before the first round. With ``weights``, the initial state starts from these. With a ``batch_size``, a model that
+    cannot be trained on so few samples at a time is refused.
     """
 
     model: ModelSettings
@@ -49,6 +50,7 @@ class Build(Job, frozen=True, kw_only=True):
     steps: bool = False
     data: str = ""
     split: str = "train"
+    batch_size: int = 0
 
 
 class Built(Result, frozen=True, kw_only=True):

@@ -212,6 +212,7 @@ class _Running:
         self._limits_memory = options.limits_memory
         self._stopping = False
         self._ended = False
+        self._unreadable = ""
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         # -P keeps the current directory from shadowing modules; the worker appends it at the end instead.
         command = [sys.executable, "-P", "-m", "fedlp_edge.worker.main", msgspec.json.encode(options).decode()]
@@ -290,7 +291,7 @@ class _Running:
                 try:
                     reply = decoder.decode(line)
                 except msgspec.MsgspecError as error:
-                    self._tail.append(f"an unreadable reply ({error})")
+                    self._unreadable = " ".join(str(error).split())[:500]
                     self._process.kill()
                     break
                 left: dict[int, tuple[AnyJob, WorkerSink]] = {}
@@ -331,6 +332,8 @@ class _Running:
 
     def _death(self, job_id: int | None, job: AnyJob | None) -> WorkerDied:
         code = self._process.wait()
+        if self._unreadable:
+            return WorkerDied(f"gave an unreadable reply ({self._unreadable})", job_id)
         if killed_for_memory(code):
             words = "was killed by the kernel, most likely for memory: give it more, or train a smaller depth"
             return WorkerDied(words, job_id, memory=True)

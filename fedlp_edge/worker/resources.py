@@ -144,7 +144,7 @@ class WorkerResources:
             DataError: The data are missing, unusable or do not fit the model.
         """
         data = self.load(spec, split, blueprint.input_shape, self._targets_of(model, blueprint))
-        data.check_fits(blueprint.input_shape, blueprint.classes, model.class_names)
+        _check_fits(data, model, blueprint)
         return _as_in_fleet(data, model)
 
     def load_parts(
@@ -174,7 +174,7 @@ class WorkerResources:
             self._parts = wanted, parts
             self._data.pop((wanted[0], "train"), None)  # parts may be copies, and samples must not be held twice
         trained, held_out = self._parts[1]
-        trained.check_fits(blueprint.input_shape, blueprint.classes, model.class_names)
+        _check_fits(trained, model, blueprint)
         return _as_in_fleet(trained, model), None if held_out is None else _as_in_fleet(held_out, model)
 
     def task_of(self, model: ModelSettings, blueprint: Blueprint) -> LearningTask:
@@ -212,6 +212,11 @@ def _split(name: str) -> Split:
     if name == "test":
         return "test"
     raise DataError(f"there is no split {name!r}: train or test")
+
+
+def _check_fits(data: Dataset, model: ModelSettings, blueprint: Blueprint) -> None:
+    own_task = model.task not in BUILT_IN_TASKS
+    data.check_fits(blueprint.input_shape, blueprint.classes, model.class_names, own_task=own_task)
 
 
 def _as_in_fleet(data: Dataset, model: ModelSettings) -> Dataset:

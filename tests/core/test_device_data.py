@@ -28,6 +28,8 @@ NAMES = ("bolt", "nut", "washer")
         (DataFacts(sample_shape=(32, 32, 3)), (), "give it x.transpose(0, 3, 1, 2)"),
         (DataFacts(labels=4, highest=3), (), "the labels go up to 3 but the model has 3 classes"),
         (DataFacts(labels=3, highest=3), (), "if they count from 1, subtract 1"),
+        (DataFacts(classes=("0", "1", "2", "3"), labels=3, highest=3), (), "if they count from 1, subtract 1"),
+        (DataFacts(labels=4, highest=255), (), "if 255 marks samples without a class, leave these out"),
         (DataFacts(classes=("a", "b", "c", "d"), labels=4, highest=3), (), 'of 4 classes ("a", "b", "c", "d") but the'),
         (DataFacts(classes=("nut", "washer"), labels=2, highest=1), NAMES, None),
         (DataFacts(classes=("nut", "screw"), labels=2, highest=1), NAMES, 'the fleet has no class "screw"'),
@@ -39,6 +41,17 @@ NAMES = ("bolt", "nut", "washer")
 def test_mismatch_says_what_does_not_fit(data: DataFacts, names: tuple[str, ...], words: str | None) -> None:
     reason = mismatch(data, (3, 32, 32), 3, names)
     assert (reason is None) if words is None else (reason is not None and words in reason)
+
+
+def test_only_the_users_own_task_has_other_numbers_of_targets_than_of_outputs() -> None:
+    two = ColumnSums(names=("1", "2"), count=3, mean=(0.0, 1.0), deviations=(1.0, 1.0))
+    data = DataFacts(sample_shape=(4,), target_kind="values", targets=two)
+    assert "2 targets but the model has 3 outputs" in (mismatch(data, (4,), 3, wanted="values") or "")
+    assert mismatch(data, (4,), 3, wanted="values", own_task=True) is None
+    assert mismatch(DataFacts(labels=4, highest=9), (4,), 3, wanted="class", own_task=True) is None
+    assert "the samples have shape 4" in (mismatch(data, (5,), 3, wanted="values", own_task=True) or "")
+    maps = DataFacts(sample_shape=(4,), target_kind="values")
+    assert "a regression has 4,096 targets at most" in (mismatch(maps, (4,), 5000, wanted="values") or "")
 
 
 def test_lacking_names_the_classes_that_others_must_teach() -> None:

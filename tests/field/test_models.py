@@ -403,6 +403,12 @@ def filmed() -> nn.Module:
     )
 
 
+class Detector(Cnn):
+    """Is of torchvision, as far as its module says."""
+
+    __module__ = "torchvision.models.detection.faster_rcnn"
+
+
 def compiled_block() -> nn.Module:
     block: nn.Module = torch.compile(nn.Conv2d(1, 4, 3))  # type: ignore[assignment]
     return nn.Sequential(block, nn.Flatten(), nn.Linear(400, CLASSES))
@@ -446,6 +452,8 @@ TRAINED: dict[str, tuple[Make, tuple[int, ...]]] = {
 }
 
 REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
+    "maps": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 2, 1)), PICTURE, "maps, as of a segmentation, are"),
+    "objects": (Detector, PICTURE, "Detector finds objects, whose lists of boxes are no logits"),
     "several results": (Answers, PICTURE, "returns a dict (classes, probabilities) and not one tensor of logits"),
     "packed": (PackedWords, TOKENS, "packs sequences by their lengths"),
     "script": (lambda: torch.jit.script(Cnn()), PICTURE, "is TorchScript"),

@@ -11,6 +11,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from PIL import Image
@@ -272,3 +273,16 @@ def test_process_module_loads_no_torch() -> None:
     program = "import sys, fedlp_edge.worker.process; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+class Another(msgspec.Struct):
+    """A reply of another form."""
+
+    lacking: int
+
+
+def test_a_reply_that_cannot_be_read_is_no_want_of_memory(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedlp_edge.worker.process.Reply", Another)
+    job = watched.process.submit(QUICK)
+    said = "gave an unreadable reply (Object missing required field `lacking`)"
+    assert watched.next_event() == WorkerDied(said, job)

@@ -29,7 +29,7 @@ from fedlp_edge.core.device_data import (
     mismatch,
     names_digest,
 )
-from fedlp_edge.core.standardisation.column_sums import ColumnSums, merged_columns
+from fedlp_edge.core.standardisation.column_sums import MAX_COLUMNS, ColumnSums, merged_columns
 from fedlp_edge.core.targets import TargetKind
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import sources
@@ -173,7 +173,17 @@ class Dataset:
         return msgspec.structs.replace(found, features=self.features, in_memory=self.in_memory, remarks=self.remarks)
 
     def facts(self) -> DataFacts:
-        """Returns what the coordinator is allowed to know of these samples, among it shape and class names."""
+        """Returns what the coordinator is allowed to know of these samples, among it shape and class names.
+
+        Raises:
+            DataError: The samples have more features than a fleet can agree on.
+        """
+        if len(self.features) > MAX_COLUMNS:
+            raise DataError(
+                f"the samples have {len(self.features):,} features, and a fleet agrees on the scale of "
+                f"{MAX_COLUMNS:,} at most: choose some with features=, or give arrays (npz:), whose values are taken "
+                "as they are"
+            )
         return msgspec.structs.replace(self._label_facts(), inputs=self._input_facts())
 
     def _label_facts(self) -> DataFacts:
@@ -192,8 +202,8 @@ class Dataset:
         )
 
     def _target_sums(self) -> ColumnSums | None:
-        """Returns the statistics of the targets; None if they are no numbers."""
-        if self.targets == "none":
+        """Returns the statistics of the targets; None if they are no numbers, or too many, as those of maps are."""
+        if self.targets == "none" or (self.y.ndim == 2 and self.y.shape[1] > MAX_COLUMNS):
             return None
         y = self.y.numpy(force=True)
         if self.targets == "class":
@@ -233,18 +243,21 @@ class Dataset:
             channel_std=tuple(x.std(dim=1, correction=0).tolist()) if told else (),
         )
 
-    def check_fits(self, input_shape: tuple[int, ...], classes: int, names: tuple[str, ...] = ()) -> None:
+    def check_fits(
+        self, input_shape: tuple[int, ...], classes: int, names: tuple[str, ...] = (), *, own_task: bool = False
+    ) -> None:
         """Checks that a model can be trained on these samples.
 
         Args:
             input_shape: Shape of one sample that the model takes.
             classes: Number of the model's classes.
             names: Class names of the fleet by class number; empty if the fleet's classes have only numbers.
+            own_task: Whether the task is the user's own, whose targets nobody else can check.
 
         Raises:
             DataError: The shape of the samples or their labels do not match the model.
         """
-        if reason := mismatch(self._label_facts(), input_shape, classes, names, self.targets):
+        if reason := mismatch(self._label_facts(), input_shape, classes, names, self.targets, own_task=own_task):
             raise DataError(reason)
 
     def normalised_as(self, names: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]) -> Dataset:

@@ -83,11 +83,12 @@ def _flat(raw: AnyLabels, samples: int, source: str) -> tuple[AnyLabels, int]:
         if not (((raw == 0) | (raw == 1)).all() and (raw.sum(axis=1) == 1).all()):
             raise DataError(
                 f"{source}: y has {raw.shape[1]} columns, and not a single 1 among zeros in each row: "
-                "a sample has one class"
+                "a sample has one class (probabilities of classes are for a task of your own)"
             )
         return raw.argmax(axis=1).astype(np.int64), raw.shape[1]
     if raw.ndim != 1 or len(raw) != samples:
-        raise DataError(f"{source}: y must be one label a sample, [{samples}], but it is {list(raw.shape)}")
+        hint = ": a class for each pixel is for a task of your own (docs/tasks.md)" if raw.ndim > 2 else ""
+        raise DataError(f"{source}: y must be one label a sample, [{samples}], but it is {list(raw.shape)}{hint}")
     return _numbers_or_text(raw, source), 0
 
 

@@ -14,6 +14,7 @@ import torch
 
 from fedlp_edge.core.metrics.task_metrics import score_quantile
 from fedlp_edge.core.settings import ModelSettings
+from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset, load_data
 from fedlp_edge.learning.evaluation import evaluate
@@ -95,7 +96,7 @@ def export(
     """
     learned = _task_of(task, name, model.classes) if isinstance(task, str) else task
     samples = load_data(data, "test", model.input_shape, learned.targets) if isinstance(data, str) else data
-    samples.check_fits(model.input_shape, model.classes)
+    samples.check_fits(model.input_shape, model.classes, own_task=learned.name not in BUILT_IN_TASKS)
     wanted = tuple(model.depths) if depths is None else tuple(sorted(set(depths)))
     if not wanted:
         return ()

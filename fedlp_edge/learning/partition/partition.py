@@ -237,9 +237,11 @@ def _with_exits(
             f"squeeze at its end, so that it gives [{len(sample)}, 1]"
         )
     if logits.dim() != 2 or len(logits) != len(sample) or not logits.is_floating_point():
+        way_out = "wrap it in a module that ends in a classifier"
+        if logits.dim() > 2 and len(logits) == len(sample):
+            way_out += "; maps, as of a segmentation, are learned flattened, by a task of your own (docs/tasks.md)"
         raise PartitionError(
-            f"the model gives {list(logits.shape)} for a batch of {len(sample)}, not logits [batch, classes]; "
-            "wrap it in a module that ends in a classifier"
+            f"the model gives {list(logits.shape)} for a batch of {len(sample)}, not logits [batch, classes]; {way_out}"
         )
     if _are_probabilities(logits):
         raise PartitionError(

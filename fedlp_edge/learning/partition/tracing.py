@@ -95,6 +95,11 @@ def trace(model: nn.Module, sample: Tensor) -> Traced:
     """
     if is_basic(model):
         raise PartitionError(f"{_name(model)} is a single layer, so there is nothing to split; {WAY_OUT}")
+    if type(model).__module__.startswith("torchvision.models.detection"):
+        raise PartitionError(
+            f"{_name(model)} finds objects, whose lists of boxes are no logits, and cannot be learned here; what it "
+            "uses to tell crops apart, a classifier, can"
+        )
     _check_signature(model)
     try:
         return _traced(model, *(_batch(sample, size) for size in (_BATCH, _BATCH + 1)))

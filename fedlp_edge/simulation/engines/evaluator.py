@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedlp_edge.core.algorithm.aggregation import Array
 from fedlp_edge.core.blueprint import Blueprint
+from fedlp_edge.core.targets import BUILT_IN_TASKS
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.evaluation import ExitSummation, logits_of
 from fedlp_edge.learning.model.fresh_statistics import batches, measure_statistics
@@ -54,7 +55,7 @@ class Evaluator:
         device: torch.device,
         task: LearningTask,
     ) -> None:
-        test.check_fits(blueprint.input_shape, blueprint.classes)
+        test.check_fits(blueprint.input_shape, blueprint.classes, own_task=task.name not in BUILT_IN_TASKS)
         self._model = copied(model, [model]).to(memory_format=torch.channels_last)
         self._blueprint = blueprint
         self._train = train

@@ -29,6 +29,7 @@ from fedlp_edge.learning.training.compute_cache import ComputeCache
 from fedlp_edge.learning.training.fallback import Execution
 from fedlp_edge.learning.training.local_round import LocalRound, LocalTask
 from fedlp_edge.learning.training.loop import DivergedError
+from fedlp_edge.learning.training.single_samples import check_single_samples
 from fedlp_edge.learning.zoo.build import build_untrained
 from fedlp_edge.learning.zoo.prepared import PreparedModel, prepare, state_names
 from fedlp_edge.learning.zoo.weight_loading import start_from
@@ -97,10 +98,12 @@ class SimulationWorker:
         self._starts = samples["starts"]
         # The experiment is the user's own, so the model that it names may run.
         self._whole: LayeredModel = build_untrained(setup.model, setup.seed, allow_models=None)
+        check_single_samples(self._whole, setup.training.batch_size)
         weights = setup.weights
         self.start_weights = None if weights is None else start_from(self._whole, setup.model, weights)
         self.blueprint: Blueprint = self._whole.blueprint(setup.model.name)
-        self._train.check_fits(self.blueprint.input_shape, self.blueprint.classes)
+        own_task = setup.model.task not in BUILT_IN_TASKS
+        self._train.check_fits(self.blueprint.input_shape, self.blueprint.classes, own_task=own_task)
         self._task = make_task(setup.model, self.blueprint.classes, allow_models=None)
         self._evaluator = None
         if "test/x" in samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data import public_datasets
 from fedlp_edge.learning.data.dataset import Dataset, load_data
+from fedlp_edge.learning.data.sample_store import SamplesInMemory
 from fedlp_edge.learning.data.sources import split_indices
 from fedlp_edge.learning.data.spec.parsing import parse_spec
 
@@ -61,7 +63,7 @@ def test_check_fits_names_shape_and_labels() -> None:
     data.check_fits((1, 8, 8), 10)
     with pytest.raises(DataError, match="samples have shape 1x8x8 but the model takes 3x32x32"):
         data.check_fits((3, 32, 32), 10)
-    with pytest.raises(DataError, match=r"samples are of 10 classes \(.*\) but the model has 5: set"):
+    with pytest.raises(DataError, match=r"the labels go up to 9 but the model has 5 classes \(0 to 4\): set"):
         data.check_fits((1, 8, 8), 5)
 
 
@@ -197,3 +199,11 @@ def test_facts_leave_channels_out_that_are_no_numbers() -> None:
     inputs = Dataset.of_tensor(x, torch.tensor([0, 1]), ("a", "b"), 1.0, (0.0,), (1.0,)).facts().inputs
     assert inputs is not None
     assert inputs.channel_mean == ()
+
+
+def test_facts_leave_out_targets_that_are_maps_and_refuse_more_features_than_a_fleet_agrees_on() -> None:
+    maps = Dataset.of_tensor(torch.zeros(2, 3), torch.zeros(2, 5000), (), 1.0, (0.0,), (1.0,), targets="values")
+    assert maps.facts().targets is None
+    wide = replace(maps, store=SamplesInMemory(torch.zeros(2, 5000), None, tuple(map(str, range(5000)))))
+    with pytest.raises(DataError, match=r"5,000 features, and a fleet agrees on the scale of 4,096 at most: choose"):
+        wide.facts()

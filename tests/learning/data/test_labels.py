@@ -71,7 +71,8 @@ def test_names_give_the_numbers() -> None:
         (
             np.array([[1, 1], [0, 1]]),
             (),
-            "shop.npz: y has 2 columns, and not a single 1 among zeros in each row: a sample has one class",
+            "shop.npz: y has 2 columns, and not a single 1 among zeros in each row: a sample has one class "
+            "(probabilities of classes are for a task of your own)",
         ),
         (
             np.array([[0, 1], [1, 0]]),

@@ -119,6 +119,8 @@ def _table(raw: AnyArray, samples: int, source: str) -> npt.NDArray[np.float32]:
         raise DataError(f"{source}: y must hold numbers, not {raw.dtype}: {str(raw.flat[0])[:40] if raw.size else ''}")
     if raw.ndim == 1:
         raw = raw[:, None]
+    if raw.ndim > 2 and len(raw) == samples:  # a map for each sample, as of a segmentation
+        raw = raw.reshape(samples, -1)
     if raw.ndim != 2 or len(raw) != samples or not raw.shape[1]:
         raise DataError(f"{source}: y must be one row a sample, [{samples}, K], but it is {list(raw.shape)}")
     with np.errstate(over="ignore"):

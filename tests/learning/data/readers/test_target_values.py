@@ -60,3 +60,7 @@ def test_numbers_and_labels_are_sorted_into_classes_for_partitioners() -> None:
     assert np.bincount(values).tolist() == [2] * 10
     labels = np.array([[0, 1, 1], [0, 0, 0], [1, 0, 0]], np.float32)
     assert coarse_classes(Targets(labels, (), "labels")).tolist() == [1, 3, 0]
+
+
+def test_maps_of_values_become_rows() -> None:
+    assert read([[[0.0, 1.0], [2.0, 255.0]]], "values").y.tolist() == [[0.0, 1.0, 2.0, 255.0]]
