@@ -14,8 +14,12 @@
 
 ifeq ($(origin PYTHON), undefined)
 PYTHON := $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+	env -u PYTHONHOME -u PYTHONPATH $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+	echo $$python && break; done)
 endif
+# What a shell is set up for, such as another program's packages (ROS) or installing for one user, is not for .venv.
+unexport PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX
+export PIP_USER = 0
 TORCH_INDEX_URL ?=
 PYTEST_FLAGS ?=
 # A test often waits for a broker or a deadline: one process more than there are processors keeps all of them busy.
@@ -26,6 +30,14 @@ DEMO_FLAGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
+
+# Commands in a virtual environment name the place where it was made, and run what lies there.
+MADE_IN := $(shell cat $(READY) 2>/dev/null)
+ifeq ($(filter clean help,$(MAKECMDGOALS)),)
+ifneq ("$(or $(MADE_IN),$(CURDIR))","$(CURDIR)")
+$(error .venv was made in $(MADE_IN), and this is $(CURDIR): make clean, and then this again)
+endif
+endif
 
 .PHONY: help setup demo example test lint format paper-table comparison clean
 
@@ -38,12 +50,16 @@ $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; name one with make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "error: $(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	@test ! -e .venv -o -w .venv || \
+		{ echo "error: .venv belongs to another user, as after sudo make: sudo make clean, and then this again" >&2; exit 1; }
 	@echo "installing into .venv; the first time takes some minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --help | grep -q -e --group || \
+		{ echo "error: pip 25.1 or newer is needed, and the package index, or the folder in its place, has none" >&2; exit 1; }
 	$(if $(TORCH_INDEX_URL),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX_URL) torch torchvision)
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
-	@touch $@
+	@echo "$(CURDIR)" > $@
 
 demo: $(READY)
 	$(BIN)/fedlp demo $(DEMO_FLAGS)

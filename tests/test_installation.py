@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -104,3 +107,29 @@ def test_image_runs_under_a_number_that_is_not_roots_and_under_any_other_with_gr
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == ["10001"]
     assert "install -d -o fedlp -g 0 -m 775 /state /runs" in dockerfile
+
+
+def make(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    shutil.copy(ROOT / "Makefile", directory)
+    command = ["make", "-s", "--eval=show: ; @echo $${PYTHONPATH-none} $${PIP_TARGET-none} $$PIP_USER", *arguments]
+    surroundings = {**os.environ, **environment}
+    return subprocess.run(command, cwd=directory, env=surroundings, capture_output=True, text=True, check=False)
+
+
+def test_make_installs_into_its_environment_whatever_the_shell_is_set_up_for(tmp_path: Path) -> None:
+    done = make(tmp_path, "show", PYTHONPATH="/opt/ros", PIP_TARGET="/packages", PIP_USER="1", PYTHONHOME="/nowhere")
+    assert (done.stdout, done.stderr) == ("none none 0\n", "")
+
+
+def test_make_runs_nothing_of_the_place_that_a_checkout_was_copied_from(tmp_path: Path) -> None:
+    (tmp_path / ".venv").mkdir()
+    ready = tmp_path / ".venv" / ".ready"
+    for place in ("", str(tmp_path.resolve())):
+        ready.write_text(place)
+        assert make(tmp_path, "show").returncode == 0
+    ready.write_text("/home/me/before\n")
+    refused = make(tmp_path, "show")
+    assert refused.returncode == 2
+    assert f".venv was made in /home/me/before, and this is {tmp_path.resolve()}: make clean" in refused.stderr
+    assert make(tmp_path, "clean").returncode == 0
+    assert not ready.exists()
