@@ -22,7 +22,7 @@ from fedlp_edge.config.toml import Document, describe, load_toml
 from fedlp_edge.core.settings import Processor
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.serving.serving_options import ServingOptions
-from fedlp_edge.system.directories import expand_user, home_directory
+from fedlp_edge.system.directories import expand_user, home_directory, xdg_directory
 from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.wire.messages import Name
 
@@ -191,8 +191,8 @@ def state_base() -> Path:
     """
     if directory := os.environ.get(STATE_DIR):
         return expand_user(directory)
-    if home := os.environ.get("XDG_STATE_HOME"):
-        return Path(home) / "fedlp-edge"
+    if (home := xdg_directory("XDG_STATE_HOME")) is not None:
+        return home / "fedlp-edge"
     return home_directory(f"name a directory with --state or {STATE_DIR}") / ".local" / "state" / "fedlp-edge"
 
 

@@ -52,6 +52,19 @@ def home_directory(remedy: str) -> Path:
         raise StorageError(f"this user has no home directory; {remedy}") from None
 
 
+def xdg_directory(variable: str) -> Path | None:
+    """Returns a base directory of the XDG specification; None if the environment names none that counts.
+
+    A path that is not absolute does not count, as the specification has it: in a service file or a crontab, where no shell
+    replaces ``~``, it would mean another directory wherever a command is started.
+
+    Args:
+        variable: Such as ``XDG_CACHE_HOME``.
+    """
+    path = Path(os.environ.get(variable, ""))
+    return path if path.is_absolute() else None
+
+
 def make_directory(directory: Path, option: str = "--state") -> Path:
     """Makes a directory that only its owner may read, and its parents.
 

@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from fedlp_edge.errors import StorageError
+from fedlp_edge.system.directories import expand_user, home_directory, xdg_directory
 from fedlp_edge.system.files import replacing
 from fedlp_edge.system.locks import lock_file
 
@@ -86,10 +88,10 @@ CACHE_DIR = "FEDLP_CACHE_DIR"
 
 def cache_directory(name: str) -> Path | None:
     """Returns ``$FEDLP_CACHE_DIR/NAME``, else ``fedlp-edge/NAME`` in the user's cache; None without a home."""
-    if named := os.environ.get(CACHE_DIR):
-        return Path(named) / name
     try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
+        if named := os.environ.get(CACHE_DIR):
+            return expand_user(named) / name
+        home = xdg_directory("XDG_CACHE_HOME") or home_directory(f"set {CACHE_DIR}") / ".cache"
+    except StorageError:
         return None
     return home / "fedlp-edge" / name

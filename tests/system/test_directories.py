@@ -17,6 +17,7 @@ from fedlp_edge.system.directories import (
     make_directory,
     owner_hint,
     walk_folders,
+    xdg_directory,
 )
 
 
@@ -126,3 +127,11 @@ def test_what_cannot_be_looked_at_is_not_said_to_be_missing(tmp_path: Path) -> N
     assert not is_there(tmp_path / "file" / "below")
     with pytest.raises(OSError, match="File name too long"):
         is_there(tmp_path / ("a" * 5000))
+
+
+def test_a_base_directory_counts_if_it_is_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    assert xdg_directory("XDG_STATE_HOME") is None
+    for path, expected in (("", None), ("~/state", None), ("state", None), ("/state", Path("/state"))):
+        monkeypatch.setenv("XDG_STATE_HOME", path)
+        assert xdg_directory("XDG_STATE_HOME") == expected

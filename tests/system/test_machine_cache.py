@@ -55,6 +55,9 @@ def test_one_at_a_time_unless_it_hangs(tmp_path: Path) -> None:
 def test_directory_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDLP_CACHE_DIR", "/elsewhere")
     assert cache_directory("compute") == Path("/elsewhere/compute")
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("FEDLP_CACHE_DIR", "~/caches")
+    assert cache_directory("compute") == Path("/home/me/caches/compute")
     monkeypatch.delenv("FEDLP_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     assert cache_directory("compute") == Path("/caches/fedlp-edge/compute")

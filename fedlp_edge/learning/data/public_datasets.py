@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.system.directories import home_directory
+from fedlp_edge.system.directories import expand_user, home_directory
 from fedlp_edge.system.lifecycle import install_command
 from fedlp_edge.system.locks import lock_file
 
@@ -137,7 +137,7 @@ def read_idx(path: Path) -> Bytes:
 def _candidates(name: str) -> list[Path]:
     places = [SYSTEM_DIRS[name]] if name in SYSTEM_DIRS else []
     if "FEDLP_DATA_DIR" in os.environ:
-        places.append(Path(os.environ["FEDLP_DATA_DIR"]) / name)
+        places.append(expand_user(os.environ["FEDLP_DATA_DIR"]) / name)
     try:
         return [*places, Path.home() / ".cache" / "fedlp-edge" / name]
     except RuntimeError:  # this user has no home directory
