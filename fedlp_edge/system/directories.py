@@ -55,8 +55,8 @@ def home_directory(remedy: str) -> Path:
 def xdg_directory(variable: str) -> Path | None:
     """Returns a base directory of the XDG specification; None if the environment names none that counts.
 
-    A path that is not absolute does not count, as the specification has it: in a service file or a crontab, where no shell
-    replaces ``~``, it would mean another directory wherever a command is started.
+    A path that is not absolute does not count, as the specification has it: in a service file or a crontab, where no
+    shell replaces ``~``, it would mean another directory wherever a command is started.
 
     Args:
         variable: Such as ``XDG_CACHE_HOME``.
