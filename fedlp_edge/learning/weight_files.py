@@ -1,11 +1,14 @@
 """Reads the weights that people keep in files: safetensors, and what ``torch.save`` writes, of which tensors alone.
 
 A ``.pt`` file is a pickle, and a pickle can run any code when it is read. ``torch.load(weights_only=True)`` reads
-tensors and plain containers and refuses the rest, and nothing else reads such a file here.
+tensors and plain containers and refuses the rest, and nothing else reads such a file here. Training scripts put their
+best score (a number of numpy) and their arguments (``argparse.Namespace``) beside the weights: these hold values and
+run nothing, so they are read, too.
 """
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 import warnings
@@ -27,6 +30,14 @@ _ZIP = b"PK\x03\x04"
 _SAFETENSORS = re.compile(rb'.{8}\{\s*"', re.DOTALL)
 """Beginning of a safetensors file: the length of its header, and the header, which is JSON."""
 _CLASS = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")
+_VALUES: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"},
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+"""What else a pickle may hold: classes of values, and the names of the function that makes a number of numpy."""
+
 _NAMELESS = re.compile(r"arr_\d+")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 """Keys under which training scripts, DDP and Lightning put a model's state beside other things, in order."""
@@ -112,7 +123,8 @@ def _unpickled(path: Path) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an error says the same of TorchScript
-            with path.open("rb") as file:  # by its name, torch would take some files for safetensors
+            # By its name, torch would take some files for safetensors.
+            with path.open("rb") as file, torch.serialization.safe_globals(_VALUES):
                 return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "global" not in str(error).lower():
