@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Literal, overload
@@ -11,7 +10,7 @@ from typing import IO, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.byte_spool import ByteSpool
 from fedlp_edge.system.portable.file_access import read_at
 
 
@@ -102,12 +101,8 @@ class EncodedSpool:
     """
 
     def __init__(self, bound: int, directory: Path | None) -> None:
-        self._bound = bound
-        self._directory = directory
-        self._parts: list[bytes] = []
-        self._in_memory = 0
+        self._spool = ByteSpool[bytes](bound, directory, "the encoded files")
         self._ends: list[int] = []
-        self._file: IO[bytes] | None = None
 
     def add(self, content: bytes) -> None:
         """Takes one more file.
@@ -115,11 +110,8 @@ class EncodedSpool:
         Raises:
             DataError: There is no room for the temporary file.
         """
-        self._parts.append(content)
         self._ends.append((self._ends[-1] if self._ends else 0) + len(content))
-        self._in_memory += len(content)
-        if self._in_memory > self._bound:
-            self._move_out()
+        self._spool.add(content)
 
     def finish(self, names: Sequence[str]) -> EncodedFiles:
         """Returns all files that were taken.
@@ -130,23 +122,6 @@ class EncodedSpool:
         Raises:
             DataError: There is no room for the temporary file.
         """
-        if self._file is not None:
-            self._move_out()
-        contents: bytes | IO[bytes] = b"".join(self._parts) if self._file is None else self._file
-        self._parts = []
+        found = self._spool.finish()
+        contents = b"".join(found) if isinstance(found, list) else found
         return EncodedFiles(contents, np.asarray(self._ends, np.int64), names)
-
-    def _move_out(self) -> None:
-        try:
-            if self._file is None:
-                if self._directory is not None:
-                    self._directory.mkdir(parents=True, exist_ok=True)
-                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - it is used until the end
-            self._file.writelines(self._parts)
-            self._file.flush()
-        except OSError as error:
-            place = self._directory or "the directory for temporary files"
-            raise DataError(
-                f"cannot keep the encoded files in {place}: {error.strerror}; name a directory with FEDLP_CACHE_DIR"
-            ) from None
-        self._parts, self._in_memory = [], 0

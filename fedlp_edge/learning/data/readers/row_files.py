@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataAwayError, DataError
+from fedlp_edge.learning.data.byte_spool import ByteSpool
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.system.portable.file_access import read_into
 
@@ -124,11 +125,8 @@ class RowSpool:
     """
 
     def __init__(self, bound: int, directory: Path | None) -> None:
-        self._bound = bound
-        self._directory = directory
-        self._parts: list[npt.NDArray[np.float32]] = []
-        self._rows = self._in_memory = 0
-        self._file: IO[bytes] | None = None
+        self._spool = ByteSpool[memoryview](bound, directory, "the table")
+        self._rows = self._columns = 0
 
     def add(self, rows: npt.NDArray[np.float32]) -> None:
         """Takes more rows, float32 [n, F].
@@ -136,38 +134,21 @@ class RowSpool:
         Raises:
             DataError: There is no room for the file.
         """
-        self._parts.append(np.ascontiguousarray(rows))
         self._rows += len(rows)
-        self._in_memory += rows.nbytes
-        if self._in_memory > self._bound:
-            self._move_out()
+        self._columns = rows.shape[1]
+        self._spool.add(np.ascontiguousarray(rows).data)
 
     def finish(self) -> Rows:
-        """Returns all rows that were taken, float32 [N, F]; one part at least."""
-        if self._file is None:
-            return ArrayRows(np.concatenate(self._parts) if len(self._parts) > 1 else self._parts[0])
-        columns = self._parts[-1].shape[1] if self._parts else self._columns
-        self._move_out()
-        return FileRows(self._file, "the table's temporary copy", 0, (self._rows, columns), np.dtype(np.float32))
+        """Returns all rows that were taken, float32 [N, F]; one part at least.
 
-    def _move_out(self) -> None:
-        import tempfile  # noqa: PLC0415 - few tables are that large
-
-        try:
-            if self._file is None:
-                if self._directory is not None:
-                    self._directory.mkdir(parents=True, exist_ok=True)
-                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - it is used until the end
-            for part in self._parts:
-                self._columns = part.shape[1]
-                part.tofile(self._file)
-                self._file.flush()
-        except OSError as error:
-            place = self._directory or "the directory for temporary files"
-            raise DataError(
-                f"cannot keep the table in {place}: {error.strerror}; name a directory with FEDLP_CACHE_DIR"
-            ) from None
-        self._parts, self._in_memory = [], 0
+        Raises:
+            DataError: There is no room for the file.
+        """
+        found = self._spool.finish()
+        if isinstance(found, list):
+            parts = [np.asarray(part) for part in found]
+            return ArrayRows(np.concatenate(parts) if len(parts) > 1 else parts[0])
+        return FileRows(found, "the table's temporary copy", 0, (self._rows, self._columns), np.dtype(np.float32))
 
 
 def open_array(path: Path) -> FileRows:
