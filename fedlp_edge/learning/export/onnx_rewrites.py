@@ -1,4 +1,4 @@
-"""This module rewrites torch functions that the ONNX exporters do not support in terms of functions that they support.
+"""This module rewrites torch functions that the ONNX exporters support badly or not at all in terms of others.
 
 The rewritten functions give the same results for fixed input shapes. They are active only while an exporter runs the
 model; the exported file is compared with the original model.
@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 
 class RewrittenCalls(TorchFunctionMode):
-    """Replaces unsupported torch functions by their rewritten forms within a ``with`` block."""
+    """Replaces such torch functions by their rewritten forms within a ``with`` block."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -47,7 +48,28 @@ def _reduced(x: Tensor, dimension: int, count: int, reduce: Callable[..., Tensor
     return torch.cat(parts, dimension)
 
 
+def _embedding_bag(input: Tensor, weight: Tensor, **options: Any) -> Tensor | None:
+    """Reduces bags of equal length by one operator; exporters write a loop, of which there is no file in float16."""
+    if input.dim() != 2 or input.is_floating_point():
+        return None
+    if options.get("offsets") is not None or options.get("max_norm") is not None:
+        return None
+    mode, padding, weights = (options.get(name) for name in ("mode", "padding_idx", "per_sample_weights"))
+    found = functional.embedding(input, weight)
+    if weights is not None:
+        found = found * weights.unsqueeze(-1)
+    wanted = torch.ones_like(input, dtype=torch.bool) if padding is None else input != padding % len(weight)
+    wanted = wanted.unsqueeze(-1)
+    number = wanted.sum(1)
+    if mode == "max":
+        lowest = torch.amin(found, (1, 2), keepdim=True)  # so that padding is never the greatest
+        return torch.amax(torch.where(wanted, found, lowest), 1) * (number > 0)
+    total = (found * wanted).sum(1)
+    return total if mode == "sum" else total / number.clamp(min=1)
+
+
 _REWRITTEN: dict[str, Callable[..., Tensor | None]] = {
     **{f"adaptive_max_pool{dimensions}d": _adaptive_pool(dimensions, torch.amax) for dimensions in (1, 2, 3)},
     "adaptive_avg_pool3d": _adaptive_pool(3, torch.mean),  # the exporters support the others
+    "embedding_bag": _embedding_bag,
 }

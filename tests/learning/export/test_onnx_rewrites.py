@@ -32,3 +32,25 @@ def test_pools_that_also_give_places_are_left_alone() -> None:
     with RewrittenCalls():
         _, places = functional.adaptive_max_pool2d(torch.arange(16.0).reshape(1, 1, 4, 4), 2, return_indices=True)
     assert places.flatten().tolist() == [5, 7, 13, 15]
+
+
+@pytest.mark.parametrize("padding", [None, 0, -1])
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_equal_length_give_the_same_numbers(mode: str, padding: int | None) -> None:
+    table = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)) - 2
+    words = torch.tensor([[1, 2, 0, 0], [5, 5, 3, 4], [0, 0, 0, 0]])
+    expected = functional.embedding_bag(words, table, mode=mode, padding_idx=padding)
+    with RewrittenCalls():
+        rewritten = functional.embedding_bag(words, table, mode=mode, padding_idx=padding)
+    torch.testing.assert_close(rewritten, expected)
+
+
+def test_weighted_bags_are_summed_and_bags_of_unequal_length_are_left_alone() -> None:
+    table, words = torch.arange(6.0).reshape(3, 2), torch.tensor([[1, 2], [0, 2]])
+    with RewrittenCalls():
+        weighted = functional.embedding_bag(
+            words, table, mode="sum", per_sample_weights=torch.tensor([[2.0, 1], [1, 0]])
+        )
+        unequal = functional.embedding_bag(words.flatten(), table, torch.tensor([0, 1]), mode="sum")
+    assert weighted.tolist() == [[8.0, 11.0], [0.0, 1.0]]
+    assert unequal.tolist() == [[2.0, 3.0], [8.0, 11.0]]
