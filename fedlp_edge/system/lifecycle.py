@@ -11,6 +11,7 @@ import errno
 import gc
 import io
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -201,6 +202,7 @@ def run_command(command: Callable[[], int | None]) -> int:
     before = _interruptible()
     open_standard_streams()
     print_every_character()
+    name_this_user()
     try:
         return command() or 0
     except FedLPError as error:
@@ -232,6 +234,20 @@ def _nobody_reads(error: OSError) -> bool:
     return isinstance(error, BrokenPipeError) or (
         sys.platform == "win32" and error.errno == errno.EINVAL and error.filename is None
     )
+
+
+def name_this_user() -> None:
+    """Gives a user without an account a name, for this process and those that it starts.
+
+    In a container under a number, PyTorch before 2.13 otherwise fails where it compiles or traces: it names a directory
+    after the user.
+    """
+    if any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):  # as getpass.getuser does
+        return
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ["LOGNAME"] = f"user-{os.getuid()}"
 
 
 def open_standard_streams() -> None:
