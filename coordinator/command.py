@@ -31,6 +31,7 @@ from fedlp_edge.reporting.plots import draw_plots
 from fedlp_edge.reporting.report import print_report
 from fedlp_edge.reporting.summary import load
 from fedlp_edge.storage.run_directory import RunDirectory
+from fedlp_edge.storage.unlearned_runs import has_learned
 from fedlp_edge.system.directories import have_temporary_directory
 from fedlp_edge.system.lifecycle import (
     EXIT_INCOMPLETE,
@@ -161,6 +162,8 @@ def _coordinate(
         client_id=new_client_id("fedlp", fleet.fleet, "coordinator"),
         will=last_will(Topics(fleet.fleet), fleet.run_name),
         remembered=remembered_limits(),
+        # After a power cut the broker may come later; at the first start of a run its address may be wrong.
+        patient=has_learned(directory),
     )
 
     def on_stop() -> None:

@@ -70,10 +70,23 @@ class CoordinatorTopic:
                 self._messenger.overhear(message)
 
 
-def first_connection(inbox: queue.SimpleQueue[InboxItem]) -> BrokerLimits | None:
-    """Waits for the broker; None if stopped meanwhile."""
+def first_connection(
+    inbox: queue.SimpleQueue[InboxItem], waits: Callable[[], None] = lambda: None
+) -> BrokerLimits | None:
+    """Waits for the broker; None if stopped meanwhile.
+
+    Args:
+        inbox: Queue of the events of the transport, and of the stop signal.
+        waits: Function that is called if the broker is not there yet.
+    """
+    patience: float | None = LIMITS.broker_seconds
     while True:
-        item = inbox.get()
+        try:
+            item = inbox.get(timeout=patience)
+        except queue.Empty:
+            waits()
+            patience = None
+            continue
         if isinstance(item, Connected):
             return item.limits
         if isinstance(item, StopRequested):

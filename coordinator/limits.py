@@ -20,6 +20,7 @@ class CoordinatorLimits:
             take.
         return_seconds: Seconds for devices to report to a coordinator that was started again after the last round; who
             does is waited for.
+        broker_seconds: Seconds after which it is said that a run that goes on waits for its broker.
         echo_seconds: Seconds for the question who is the coordinator to come back, behind what the broker has kept;
             some brokers' rules let nobody hear it.
         answer_seconds: Seconds for a coordinator that announced itself to answer that question.
@@ -96,6 +97,7 @@ class CoordinatorLimits:
     build_seconds: float = 600.0
     trial_export_seconds: float = 600.0
     return_seconds: float = 20.0
+    broker_seconds: float = 2.0
     echo_seconds: float = 2.0
     answer_seconds: float = 5.0
     # The fleet

@@ -120,7 +120,7 @@ class Coordinator:
             context, classes = self._build(journal)
             self._transport.start(self._inbox.put)
             try:
-                limits = first_connection(self._inbox)
+                limits = first_connection(self._inbox, self._wait_for_broker)
                 if limits is None or not settle_in(self._inbox, self._transport, self._topics, self._coordinator_topic):
                     return False
                 try:
@@ -166,6 +166,9 @@ class Coordinator:
     def round(self) -> int:
         """Number of the round with which a restart would continue."""
         return self._run_loop.round if self._run_loop else self._committed + 1
+
+    def _wait_for_broker(self) -> None:
+        self._emit(events.WaitingForBroker(time=time.time(), url=self._config.broker.url))
 
     def _emit(self, event: events.AnyEvent) -> None:
         self._watch(event)

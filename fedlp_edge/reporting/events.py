@@ -204,6 +204,12 @@ def _be(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
+class WaitingForBroker(Event, frozen=True, kw_only=True):
+    """This event says that a run that goes on waits for its broker, which was not there when it was started."""
+
+    url: str
+
+
 class BrokerDisconnected(Event, frozen=True, kw_only=True):
     """This event says that the connection to the broker is lost; the coordinator reconnects for ever."""
 
@@ -305,6 +311,7 @@ AnyEvent = (
     | RoundFinished
     | RoundFailed
     | WaitingForDevices
+    | WaitingForBroker
     | BrokerDisconnected
     | BrokerReconnected
     | Exporting

@@ -39,6 +39,7 @@ from fedlp_edge.reporting.events import (
     RunStopped,
     UpdateAccepted,
     UpdateRejected,
+    WaitingForBroker,
     WaitingForDevices,
     WorkerReplaced,
 )
@@ -290,6 +291,11 @@ def _(event: RoundFailed, progress: RunProgress) -> None:
 def _(event: WaitingForDevices, progress: RunProgress) -> None:
     progress.phase = "waiting"
     progress.note = event.words
+
+
+@_apply.register
+def _(event: WaitingForBroker, progress: RunProgress) -> None:
+    progress.note = f"waiting for the broker at {event.url}"
 
 
 @_apply.register

@@ -27,6 +27,7 @@ from fedlp_edge.reporting.events import (
     RunStarted,
     RunStopped,
     UpdateRejected,
+    WaitingForBroker,
     WaitingForDevices,
     WorkerReplaced,
 )
@@ -129,6 +130,11 @@ def _(event: RoundFailed) -> str:
 @_line.register
 def _(event: WaitingForDevices) -> str:
     return event.words
+
+
+@_line.register
+def _(event: WaitingForBroker) -> str:
+    return f"waiting for the broker at {event.url}; the log says why it is not there"
 
 
 @_line.register

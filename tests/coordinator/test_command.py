@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import fedlp_edge
 from coordinator import command
+from coordinator.config import load_config
 from fedlp_edge.errors import ConfigError, OperatorError, SettingError
 from fedlp_edge.reporting.summary import DeviceOutcome, Summary, save
 from fedlp_edge.storage.run_directory import RunDirectory
@@ -146,3 +147,22 @@ def test_run_that_another_version_named_otherwise_goes_on(
     assert call(config, "--quiet").exit_code == 0  # type: ignore[attr-defined]
     assert (earlier / "summary.json").exists()
     assert not new.exists()
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_run_that_goes_on_waits_for_its_broker(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    class Seen(Exception):
+        pass
+
+    def transport(*_: object, **options: object) -> None:
+        raise Seen(options["patient"])
+
+    monkeypatch.setattr(command, "MqttTransport", transport)
+    directory = RunDirectory.open(tmp_path / "run")
+    if rounds:
+        (directory.checkpoints / "round-00001.safetensors").touch()
+    with pytest.raises(Seen) as seen:
+        command._coordinate(load_config(config), directory, lambda event: None, threads=1, hand_out=False)
+    assert seen.value.args == (rounds > 0,)

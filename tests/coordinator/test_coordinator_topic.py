@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import queue
+from dataclasses import replace
+
 import pytest
 
-from coordinator.coordinator_topic import CoordinatorTopic
+from coordinator.coordinator_topic import CoordinatorTopic, first_connection
+from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
 from coordinator.topic_claim import TopicClaimedError
 from coordinator.transfer.messenger import ControlMessenger
 from fedlp_edge.errors import PeerError
-from fedlp_edge.transport.base import Received, TransportEvent
-from fedlp_edge.transport.in_memory import MemoryHub
+from fedlp_edge.transport.base import Connected, Received, TransportEvent
+from fedlp_edge.transport.in_memory import MEMORY_LIMITS, MemoryHub
 from fedlp_edge.wire.messages import Announcement, Claim, Decoder, encode
 from fedlp_edge.wire.topics import Topics
 
@@ -98,3 +102,18 @@ def test_reads_nothing_but_claims_and_announcements() -> None:
     with pytest.raises(PeerError) as refused:
         one.topic.receive(b"x" * (LIMITS.control_bytes + 1), retained=False)
     assert str(refused.value) == "control message of 1048577 bytes is over the limit of 1048576"
+
+
+def test_broker_that_is_not_there_is_said_once_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.coordinator_topic.LIMITS", replace(LIMITS, broker_seconds=0.0))
+    inbox: queue.SimpleQueue[InboxItem] = queue.SimpleQueue()
+    said: list[str] = []
+
+    def waits() -> None:
+        said.append("waits")
+        inbox.put(Connected(MEMORY_LIMITS))
+
+    assert first_connection(inbox, waits) == MEMORY_LIMITS
+    assert said == ["waits"]
+    inbox.put(StopRequested())
+    assert first_connection(inbox, waits) is None

@@ -21,6 +21,7 @@ from fedlp_edge.reporting.events import (
     RunStarted,
     RunStopped,
     UpdateRejected,
+    WaitingForBroker,
     WaitingForDevices,
 )
 from fedlp_edge.reporting.progress import RunProgress
@@ -81,6 +82,10 @@ from fedlp_edge.reporting.text_view import line_for, listed
         ),
         (BrokerDisconnected(time=1, reason="closed"), "broker lost: closed"),
         (BrokerReconnected(time=1), "broker is back"),
+        (
+            WaitingForBroker(time=1, url="mqtt://b"),
+            "waiting for the broker at mqtt://b; the log says why it is not there",
+        ),
         (ModelRefused(time=1, depth=2, reason="no operator"), "depth 2 has no ONNX file: no operator"),
         (
             ModelDelivered(time=1, device="a", received=False, reason="the disk is full"),
