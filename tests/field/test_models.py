@@ -630,7 +630,9 @@ class Guarded(Cnn):
 
 
 def test_refusal_of_a_decision_by_values_names_the_line() -> None:
-    with pytest.raises(PartitionError, match=r"decides by the values of tensors \(test_models\.py, line \d+\)"):
+    with pytest.raises(
+        PartitionError, match=r"decides by the values of tensors \(test_models\.py, line \d+\); move that into a"
+    ):
         split(Guarded, PICTURE)
 
 

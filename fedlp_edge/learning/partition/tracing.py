@@ -220,8 +220,10 @@ class _RecordingSession:
             if not self._as_compiled:  # Some libraries take a path that can be recorded when they are compiled.
                 self._as_compiled = True
             elif refusal.module == ROOT or refusal.module in self._whole:
+                decides = "decides by the values" in refusal.reason
+                way_out = f"move that into a submodule, or {WAY_OUT}" if decides else WAY_OUT
                 raise PartitionError(
-                    f"{_name(self._model)} cannot be split: {refusal.reason}{place_of(refusal)}; {WAY_OUT}"
+                    f"{_name(self._model)} cannot be split: {refusal.reason}{place_of(refusal)}; {way_out}"
                 ) from refusal
             else:
                 self._whole |= self._alike(refusal.module)

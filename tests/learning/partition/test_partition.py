@@ -398,7 +398,7 @@ class Half(UsersNet):
 @pytest.mark.parametrize(
     ("model", "example", "reason"),
     [
-        (DataDependent(), INPUT, r"decides by the values of tensors \(test_partition\.py, line \d+\); pass the model"),
+        (DataDependent(), INPUT, r"decides by the values of tensors \(test_partition\.py, line \d+\); move that into"),
         (ModeDependent(), INPUT, r"ModeDependent itself computes something else in training"),
         (TwoInputs(), INPUT, r"several inputs \(x, other\)"),
         (Pair(), INPUT, r"returns a tuple and not one tensor of logits"),
