@@ -11,7 +11,6 @@ import errno
 import gc
 import io
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -28,6 +27,7 @@ from fedlp_edge.errors import FedLPError
 from fedlp_edge.system import early_interrupt
 from fedlp_edge.system.portable.shell_words import quoted
 from fedlp_edge.system.portable.stop_signals import STOP_SIGNALS, is_ignored
+from fedlp_edge.system.portable.user_name import name_this_user
 
 STOP_WITH_STDIN = "FEDLP_STOP_WITH_STDIN"
 """Environment variable; ``1`` makes a service stop when its standard input is closed."""
@@ -234,20 +234,6 @@ def _nobody_reads(error: OSError) -> bool:
     return isinstance(error, BrokenPipeError) or (
         sys.platform == "win32" and error.errno == errno.EINVAL and error.filename is None
     )
-
-
-def name_this_user() -> None:
-    """Gives a user without an account a name, for this process and those that it starts.
-
-    In a container under a number, PyTorch before 2.13 otherwise fails where it compiles or traces: it names a directory
-    after the user.
-    """
-    if any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):  # as getpass.getuser does
-        return
-    try:
-        pwd.getpwuid(os.getuid())
-    except KeyError:
-        os.environ["LOGNAME"] = f"user-{os.getuid()}"
 
 
 def open_standard_streams() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import getpass
 import os
 import queue
 import shlex
@@ -20,7 +19,6 @@ from fedlp_edge.system.lifecycle import (
     STOP_WITH_STDIN,
     StopSignal,
     install_command,
-    name_this_user,
     own_command,
     run_command,
 )
@@ -300,16 +298,3 @@ def test_nothing_is_printed_into_files_where_standard_streams_are_closed(tmp_pat
 
 def test_a_terminal_without_the_signs_gets_plain_ones_and_names_as_escapes() -> None:
     assert "depth ▮▮▯, 5 ± 1, Müll\ud800".encode("ascii", "drawn_or_escaped") == rb"depth ##., 5 ~ 1, M\xfcll\ud800"
-
-
-def test_a_user_without_an_account_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As in a container that is started with --user 12345, where torch.compile of PyTorch 2.9 raises KeyError.
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.setenv(name, "")
-    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
-    name_this_user()
-    assert getpass.getuser() == "user-2147483641"
-    monkeypatch.setenv("LOGNAME", "")
-    monkeypatch.setenv("USER", "pi")
-    name_this_user()
-    assert getpass.getuser() == "pi"
