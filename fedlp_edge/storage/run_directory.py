@@ -9,6 +9,7 @@ from typing import BinaryIO, Self
 from fedlp_edge.errors import StorageError
 from fedlp_edge.system.directories import owner_hint
 from fedlp_edge.system.locks import is_held, lock_file
+from fedlp_edge.system.portable.file_names import name_for_file
 
 _LOCK = "lock"
 
@@ -99,7 +100,7 @@ class RunDirectory:
 
     def update(self, round: int, device: str) -> Path:
         """Returns the path of the bytes of a device's update, which are kept until the round is committed."""
-        return self.spool / f"{round:05d}-{device}.update"
+        return self.spool / f"{round:05d}-{name_for_file(device)}.update"
 
     def clear_spool(self) -> None:
         """Deletes the updates of a committed round."""
