@@ -16,8 +16,13 @@ class CheckPlatform(BuildHookInterface[Any]):
         """Refuses a Python that can load no PyTorch.
 
         Raises:
-            SystemExit: it is a 32-bit one, also on a 64-bit kernel (Raspberry Pi OS 32-bit).
+            SystemExit: it is a 32-bit one, also on a 64-bit kernel (Raspberry Pi OS 32-bit), or one for Intel's Macs.
         """
+        if sys.platform == "darwin" and platform.machine() == "x86_64":
+            sys.exit(
+                "error: FedLP Edge needs PyTorch 2.6 or newer, which has no builds for Macs with Intel processors; "
+                "on a newer Mac use a Python for arm64, and on this one a virtual machine or a container with Linux"
+            )
         if sys.maxsize < 2**32:
             sys.exit(
                 f"error: FedLP Edge needs a 64-bit operating system, and this Python is a 32-bit one on "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -93,6 +94,16 @@ def test_image_keeps_the_calibration_and_installs_pinned_versions() -> None:
     admitted = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     copied = re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE)
     assert {f"!{source}" for sources in copied for source in sources.split()} <= set(admitted)
+
+
+def test_mac_with_an_intel_processor_is_refused_by_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = object.__new__(check_platform().CheckPlatform)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    hook.initialize("standard", {})
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    with pytest.raises(SystemExit, match=r"^error: .* no builds for Macs with Intel processors.*[^\n]\Z"):
+        hook.initialize("standard", {})
 
 
 def test_32_bit_system_is_refused_by_one_line_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
