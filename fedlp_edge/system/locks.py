@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -16,6 +17,8 @@ else:
     import fcntl
 
 _POLL_SECONDS = 0.02
+_HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, 0})
+"""What systems say of a lock that another process has: Windows the third, and Wine nothing."""
 _BEHIND_ALL_BYTES = 1 << 30
 """Offset of the byte that is locked on Windows, where nobody else may read a locked byte."""
 
@@ -69,6 +72,8 @@ def _take(descriptor: int, *, shared: bool = False) -> bool:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # what Linux says, and what Windows says
-        return False
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
     return True
