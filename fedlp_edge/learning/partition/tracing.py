@@ -354,7 +354,7 @@ def _check_signature(model: nn.Module) -> None:
     if len(required) > 1:
         raise PartitionError(
             f"{_name(model)} takes several inputs ({', '.join(required)}), and layers pass on a single tensor; "
-            "wrap it in a module whose forward takes one tensor"
+            "wrap it in a module whose forward takes one tensor, such as a row of all inputs, and takes it apart"
         )
 
 
