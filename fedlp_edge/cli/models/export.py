@@ -126,6 +126,10 @@ def run_export(
     """
     source = ExportedRun.read(run)
     _check_opset(options.opset)
+    if depth == "all" and not source.round:
+        raise ExportError(
+            f"no round of {run} has ended, so its model has learned nothing; --depth N makes a file of it all the same"
+        )
     evaluate = data or source.config.data.evaluate
     make_writable(directory)
     with tempfile.TemporaryDirectory(prefix="fedlp-export-") as temporary:

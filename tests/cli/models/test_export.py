@@ -247,6 +247,17 @@ def test_thresholds_are_those_of_the_scores_that_files_give(
     assert f"warning: no device trained exit 1; {said}\n" in capsys.readouterr().err
 
 
+def test_a_run_that_has_ended_no_round_is_refused_unless_a_depth_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporting(monkeypatch, entry())
+    run = a_run(tmp_path)
+    (run / "checkpoints" / "round-00001.safetensors").rename(run / "checkpoints" / "round-00000.safetensors")
+    with pytest.raises(ExportError, match="has ended, so its model has learned nothing; --depth N makes a file"):
+        run_export(run, "all", tmp_path / "onnx", None, QUICK)
+    assert run_export(run, "1", tmp_path / "onnx", None, QUICK) == 0
+
+
 def test_a_run_with_a_recipe_is_exported_with_what_the_recipe_sets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
