@@ -6,7 +6,6 @@ An application that opens ``current.onnx`` never finds half a model or a broken 
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from device_agent.installation.version_store import VersionStore
 from device_agent.limits import LIMITS
 from fedlp_edge.errors import DeviceError
 from fedlp_edge.system.lifecycle import remedy
+from fedlp_edge.system.portable.process_ends import signal_of
 from fedlp_edge.system.processor_info import processor_name
 from fedlp_edge.wire.digests import digest_of_file
 
@@ -73,8 +73,8 @@ def try_model(path: Path) -> bool:
         )
     except subprocess.TimeoutExpired:
         raise DeviceError(f"the final model did not compute anything within {_LIMITS.trial_seconds:g} s") from None
-    if done.returncode < 0:
-        how = f"onnxruntime was ended by {signal.Signals(-done.returncode).name} on this processor ({processor_name()})"
+    if name := signal_of(done.returncode):
+        how = f"onnxruntime was ended by {name} on this processor ({processor_name()})"
         raise DeviceError(f"the final model cannot be tried: {how}; install another version of onnxruntime")
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +10,7 @@ import msgspec
 
 from device_agent.limits import LIMITS
 from fedlp_edge.errors import DeviceError
+from fedlp_edge.system.portable.process_ends import signal_of
 from fedlp_edge.system.processor_info import processor_name
 from fedlp_edge.wire.messages import ShadowFigures
 
@@ -109,8 +109,7 @@ class ExamProcess:
 
 
 def _result(code: int, output: str, said: str) -> ExamResult:
-    if code < 0:
-        name = signal.Signals(-code).name
+    if name := signal_of(code):
         return ExamResult(problem=f"ended its exam by {name} on this processor ({processor_name()})")
     lines = output.strip().splitlines()
     if code or not lines:

@@ -11,7 +11,6 @@ import io
 import logging
 import math
 import os
-import signal
 import subprocess
 import sys
 import warnings
@@ -39,6 +38,7 @@ from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification
 from fedlp_edge.system.lifecycle import install_command
 from fedlp_edge.system.portable.c_library import c_function
+from fedlp_edge.system.portable.process_ends import signal_of
 
 if TYPE_CHECKING:
     import onnx
@@ -413,8 +413,7 @@ def check_loads(file: Path, path: Path) -> None:
     """
     command = [sys.executable, "-P", "-c", _LOAD, str(file)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
+    if name := signal_of(done.returncode):
         raise ExportError(
             f"{path.name} is refused: onnxruntime crashes when it loads it ({name}); use another precision"
         )
