@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
+from fedlp_edge.system.printable import counted
 
 Indices = npt.NDArray[np.int64]
 
@@ -99,7 +100,8 @@ def assign_samples(
     if partition.kind == "group":
         return _partition_by_group(groups, devices)
     if len(labels) < 2 * devices:
-        raise DataError(f"{len(labels)} samples cannot be shared by {devices} devices: each needs two at least")
+        samples, among = counted(len(labels), "sample"), counted(devices, "device")
+        raise DataError(f"{samples} cannot be shared by {among}: each needs two at least")
     rng = np.random.default_rng([seed, devices])
     if partition.kind == "iid":
         parts = _partition_evenly(rng.permutation(len(labels)), devices)
@@ -121,7 +123,8 @@ def _partition_by_group(groups: npt.NDArray[np.integer] | None, devices: int) ->
         raise DataError("partition=group needs groups: add group= to a table, or to a folder of pictures or sounds")
     numbers = np.unique(groups)
     if len(numbers) < devices:
-        raise DataError(f"{len(numbers)} groups cannot be shared by {devices} devices: each needs one at least")
+        found, among = counted(len(numbers), "group"), counted(devices, "device")
+        raise DataError(f"{found} cannot be shared by {among}: each needs one at least")
     return [np.flatnonzero(np.isin(groups, numbers[device::devices])) for device in range(devices)]
 
 
