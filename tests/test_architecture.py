@@ -138,8 +138,10 @@ NAMES = {
     "select": "epoll kqueue poll",
     "time": "CLOCK_BOOTTIME clock_settime",
     "ctypes": "CDLL",
+    "tempfile": "NamedTemporaryFile",
 }
-"""Names of modules that Windows, or Windows and macOS, lack; and ``CDLL``, which takes no None on Windows."""
+"""Names of modules that Windows, or Windows and macOS, lack; ``CDLL``, which takes no None on Windows; and a
+file that nobody else can open there."""
 
 KNOWING = {
     "fedlp_edge/simulation/engines/channel.py": {"socket.send_fds"},  # for descriptors, which Windows does not pass

@@ -27,8 +27,9 @@ system, names = sys.argv[1], {names}
 for module in {modules}:
     sys.modules[module] = None
 for module, lacking in names.items():
-    for name in lacking.split():
-        vars(globals().get(module) or importlib.import_module(module)).pop(name, None) if module != "ctypes" else None
+    if module not in ("ctypes", "tempfile"):
+        for name in lacking.split():
+            vars(globals().get(module) or importlib.import_module(module)).pop(name, None)
 if system == "win32":
     sys.modules["msvcrt"] = types.ModuleType("msvcrt")
 sys.platform = system

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from fedlp_edge.serving.answer_statistics import AnswerStatistics
 from fedlp_edge.serving.live_inputs import LiveInputs
 from fedlp_edge.serving.serving_record import ServingRecorder
 from fedlp_edge.system.files import link_target
+from fedlp_edge.system.portable.temporary_file import temporary_file
 
 log = logging.getLogger("fedlp.serve")
 
@@ -190,11 +190,9 @@ def _predict(model: Classifier, body: bytes, content_type: str) -> Prediction:
         return replace(model.answer(json_sample(body, model.onnx_metadata, "the request")), file="")
     # The reader of pictures works on files, so that all pictures go the same way wherever they come from.
     suffix = ".npy" if content_type == ARRAY else ".picture"
-    with tempfile.NamedTemporaryFile(prefix="request-", suffix=suffix) as file:
-        file.write(body)
-        file.flush()
+    with temporary_file(body, "request-", suffix) as path:
         try:
-            prediction = model.predict(Path(file.name))
+            prediction = model.predict(path)
         except DataError as error:
-            raise DataError(str(error).replace(file.name, "the request")) from None
+            raise DataError(str(error).replace(str(path), "the request")) from None
     return replace(prediction, file="")

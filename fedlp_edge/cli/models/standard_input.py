@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +12,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.export.inference import Sample, load_sample
 from fedlp_edge.learning.export.inputs.json_samples import json_sample
 from fedlp_edge.learning.export.metadata import OnnxMetadata
+from fedlp_edge.system.portable.temporary_file import temporary_file
 
 STANDARD_INPUT = Path("-")
 """What stands for standard input among the paths."""
@@ -62,13 +62,11 @@ def _json(text: str, onnx_metadata: OnnxMetadata, name: str) -> Sample | DataErr
 
 def _one_file(content: bytes, suffix: str, onnx_metadata: OnnxMetadata) -> Sample | DataError:
     # The reader of pictures works on files, so that all pictures go the same way wherever they come from.
-    with tempfile.NamedTemporaryFile(prefix="fedlp-infer-", suffix=suffix) as file:
-        file.write(content)
-        file.flush()
+    with temporary_file(content, "fedlp-infer-", suffix) as path:
         try:
-            return Sample("-", *load_sample(Path(file.name), onnx_metadata))
+            return Sample("-", *load_sample(path, onnx_metadata))
         except DataError as error:
-            return DataError(str(error).replace(file.name, "standard input"))
+            return DataError(str(error).replace(str(path), "standard input"))
 
 
 def _is_text(head: bytes) -> bool:
