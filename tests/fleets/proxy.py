@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 CONNECT, PUBLISH = 1, 3
+TLS_HANDSHAKE = 0x16
 
 Action = Literal["duplicate", "swap", "corrupt", "truncate", "garble", "cut", "delay", "note"]
 Towards = Literal["broker", "client"]
@@ -189,7 +190,8 @@ class _Stream:
         _close(self._target)
 
     def _forward(self, packet: bytes) -> None:
-        kind = packet[0] >> 4
+        # Who is not answered tries TLS, whose first packet begins with 0x16.
+        kind = 0 if packet[0] == TLS_HANDSHAKE else packet[0] >> 4
         if len(packet) > self._proxy.cut_longer.get(self._towards, len(packet)):
             raise Cut
         if kind == CONNECT and self._towards == "broker":

@@ -46,12 +46,18 @@ if sys.platform == "win32":
             return os.write(descriptor, data)
 
 else:
-    read_at = os.pread
-    write_at = os.pwrite
+
+    def read_at(descriptor: int, count: int, offset: int) -> bytes:
+        """Reads at most ``count`` bytes at an offset."""
+        return os.pread(descriptor, count, offset)
 
     def read_into(descriptor: int, place: memoryview, offset: int) -> int:
         """Fills memory with the bytes at an offset, and returns how many they are; 0 at the end of the file."""
         return os.preadv(descriptor, [place], offset)
+
+    def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> int:
+        """Writes bytes at an offset, and returns how many."""
+        return os.pwrite(descriptor, data, offset)
 
 
 def flush_to_disk(descriptor: int) -> None:
