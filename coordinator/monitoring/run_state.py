@@ -10,6 +10,7 @@ import msgspec
 
 from fedlp_edge.reporting.formatting import main_metric
 from fedlp_edge.reporting.progress import MAX_NAMED_DEVICES, Phase, RunProgress
+from fedlp_edge.system.printable import printable
 
 _MOST_CHARACTERS = 500  # of a line for people; the reasons of many devices may be one
 
@@ -105,9 +106,12 @@ def run_state(progress: RunProgress) -> RunState:
             away=states.count("away"),
             out=len(progress.out),
         ),
-        out={device.id: _short(f"{device.state}: {device.reason}") for device in progress.out[:MAX_NAMED_DEVICES]},
-        note=_short(progress.note),
-        trouble=_short(progress.trouble),
+        out={
+            device.id: printable(f"{device.state}: {device.reason}", _MOST_CHARACTERS)
+            for device in progress.out[:MAX_NAMED_DEVICES]
+        },
+        note=printable(progress.note, _MOST_CHARACTERS),
+        trouble=printable(progress.trouble, _MOST_CHARACTERS),
         bytes_down=progress.bytes_down,
         bytes_up=progress.bytes_up,
         started=_iso(progress.started),
@@ -120,10 +124,6 @@ def _of_the_deepest(values: Mapping[int, float], progress: RunProgress) -> float
     trained = max((device.depth for device in progress.devices.values()), default=0)
     depths = [depth for depth in values if depth <= trained] or list(values)
     return values[max(depths)] if depths else None
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= _MOST_CHARACTERS else f"{line[: _MOST_CHARACTERS - 3]}..."
 
 
 def _iso(seconds: float) -> str:

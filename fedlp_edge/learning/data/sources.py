@@ -25,7 +25,7 @@ from fedlp_edge.learning.data.pictures.picture_samples import picture_samples
 from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.array_files import open_arrays
 from fedlp_edge.learning.data.readers.cached import CachedReader
-from fedlp_edge.learning.data.readers.groups import grouped, groups_by_path, numbered_groups
+from fedlp_edge.learning.data.readers.groups import are_of_groups, grouped, groups_by_path, numbered_groups
 from fedlp_edge.learning.data.readers.label_lists import find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
 from fedlp_edge.learning.data.readers.selected import SelectedReader
@@ -41,7 +41,6 @@ _FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_SHOWN = 6  # groups in a message
 _TEN_DIGITS = tuple(str(digit) for digit in range(10))
 
 
@@ -190,7 +189,9 @@ def _own(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing
     coarse = coarse_classes(found)
     part = None if own_split or spec.held_out is None else split_indices(coarse, spec.held_out, split)
     if spec.table.only:
-        wanted = _of_groups(own.groups, spec.table.only, origin)
+        if not own.groups:
+            raise DataError(f"{origin} has no groups for only=: return a mapping with x, y and groups, a name a sample")
+        wanted = are_of_groups(own.groups, spec.table.only, origin)
         part = np.flatnonzero(wanted) if part is None else part[wanted[part]]
     blind = spec.source == "callable" and part is not None and not own_split
     remarks = f"the function knows no splits: {spec.held_out:.0%} of its samples are held out" if blind else ""
@@ -213,14 +214,3 @@ def _own(spec: DataSpec, split: Split, kind: TargetKind | None) -> SampleListing
         return replace(made, x=stored(chosen, f"{origin}: x"), scale=1.0, mean=(0.0,), std=(1.0,))
 
     return SampleListing(labels, found.names, samples, groups, group_names)
-
-
-def _of_groups(groups: Sequence[str], only: Sequence[str], origin: str) -> npt.NDArray[np.bool_]:
-    """Returns which samples are of some groups."""
-    if not groups:
-        raise DataError(f"{origin} has no groups for only=: return a mapping with x, y and groups, a name a sample")
-    known = set(groups)
-    if (odd := next((name for name in only if name not in known), None)) is not None:
-        some = ", ".join(sorted(known)[:_SHOWN])
-        raise DataError(f"{origin} has no group {odd!r}: it has {some}{', ...' if len(known) > _SHOWN else ''}")
-    return np.isin(np.asarray(groups), only)

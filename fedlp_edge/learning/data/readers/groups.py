@@ -64,6 +64,24 @@ def groups_by_path(paths: Sequence[str], pattern: str, origin: str) -> list[str]
     return [(match[1] if match.re.groups else match[0]) or "" if match else "" for match in found]
 
 
+def are_of_groups(groups: Sequence[str], only: Sequence[str], origin: str) -> npt.NDArray[np.bool_]:
+    """Returns which of N samples are of some groups, [N].
+
+    Args:
+        groups: Name of the group of each; empty for none.
+        only: Names of the groups.
+        origin: What the samples are called in messages.
+
+    Raises:
+        DataError: No sample is of one of these groups.
+    """
+    known = sorted({group for group in groups if group})
+    if unknown := [name for name in only if name not in known]:
+        some = ", ".join(known[:_SHOWN]) or "none"
+        raise DataError(f"{origin} has no group {unknown[0]!r}: it has {some}{', ...' if len(known) > _SHOWN else ''}")
+    return np.isin(np.asarray(groups), only)
+
+
 def grouped(listing: SampleListing, groups: Sequence[str], only: Sequence[str], origin: str) -> SampleListing:
     """Returns a listing of the samples that have a group.
 
@@ -76,11 +94,7 @@ def grouped(listing: SampleListing, groups: Sequence[str], only: Sequence[str], 
     Raises:
         DataError: No sample has a group, or one of ``only``.
     """
-    known = sorted({group for group in groups if group})
-    if unknown := [name for name in only if name not in known]:
-        some = ", ".join(known[:_SHOWN]) or "none"
-        raise DataError(f"{origin} has no group {unknown[0]!r}: it has {some}{', ...' if len(known) > _SHOWN else ''}")
-    chosen = np.flatnonzero([bool(group) and (not only or group in only) for group in groups])
+    chosen = np.flatnonzero(are_of_groups(groups, only, origin) if only else [bool(group) for group in groups])
     without = sum(not group for group in groups)
     remark = f"left out: {counted(without, 'file')} without a group" if without else ""
     numbers, names = numbered_groups([groups[index] for index in chosen.tolist()])

@@ -48,7 +48,7 @@ class CsvTable(TableReader):
     def __init__(self, path: Path, encoding: str = "", gap_words: Sequence[str] = (), *, named: bool = True) -> None:
         self.path = path
         self._form = form = find_format(path, encoding, named=named)
-        self._no_numbers = (*GAPS, *NO_NUMBERS, *gap_words)
+        self._no_numbers = frozenset((*GAPS, *NO_NUMBERS, *gap_words))
         self.columns = tuple(name for name in form.columns if name)
         self.numbers = {name for number, name in enumerate(form.columns) if self._are_numbers(number)}
         self.decimal = form.decimal
@@ -84,6 +84,7 @@ class CsvTable(TableReader):
         names = [*(name or f"\0{number}" for number, name in enumerate(form.columns)), _BEYOND]
         # Gaps among classes are found afterwards: "None" and "NA" may be meant as classes, and are at least named.
         stripped = dict.fromkeys(texts - times, str.strip)
+        gaps = list(self._no_numbers)
         headers = 0
         try:
             with (
@@ -97,7 +98,7 @@ class CsvTable(TableReader):
                     index_col=False,
                     decimal=form.decimal,
                     skipinitialspace=True,
-                    na_values={name: list(self._no_numbers) for name in names if name not in stripped},
+                    na_values={name: gaps for name in names if name not in stripped},
                     keep_default_na=False,
                     dtype=dict.fromkeys(times, str),
                     converters=stripped,
@@ -150,11 +151,10 @@ class CsvTable(TableReader):
 
     def units(self, columns: Sequence[str]) -> dict[str, str]:
         """Returns a field of each of some columns whose fields in the first rows are numbers with a unit."""
-        gaps = frozenset(self._no_numbers)
         found = {}
         for name in columns:
-            number = self._form.columns.index(name)
-            if field := number_with_unit([text.strip() for text in self._fields(number) if text not in gaps]):
+            fields = self._fields(self._form.columns.index(name))
+            if field := number_with_unit([text.strip() for text in fields if text not in self._no_numbers]):
                 found[name] = field
         return found
 
@@ -164,8 +164,7 @@ class CsvTable(TableReader):
 
     def _are_numbers(self, number: int) -> bool:
         """Tells whether most fields of a column in the first rows, or all of none, are numbers."""
-        gaps = frozenset(self._no_numbers)
-        fields = [field for field in self._fields(number) if field not in gaps]
+        fields = [field for field in self._fields(number) if field not in self._no_numbers]
         return 2 * sum(map(is_number, fields)) >= len(fields)
 
     def _without_headers(self, frame: Any) -> Any:
