@@ -16,13 +16,13 @@ its link carries less cuts each chunk into pieces of (nearly) equal size, which 
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, Self
 
 from fedlp_edge.errors import BrokerError, PeerError
+from fedlp_edge.wire.checksums import crc32
 from fedlp_edge.wire.concat_buffer import ConcatBuffer
 from fedlp_edge.wire.ranges import Ranges, clip, expand, ranges_of
 from fedlp_edge.wire.sinks import FileSink, MemorySink, Sink
@@ -159,7 +159,7 @@ class Chunk:
         if index >= count or piece > more:
             raise PeerError(f"piece {piece} of {more + 1} of chunk {index} of {count} does not exist")
         payload = memoryview(data)[HEADER_BYTES:]
-        if zlib.crc32(payload) != crc:
+        if crc32(payload) != crc:
             raise PeerError(f"chunk {index} of {count} was damaged on its way")
         return cls(prefix, index, count, payload, bool(flags & FLAG_REPORT), piece, more + 1)
 
@@ -196,7 +196,7 @@ def split(
             payload = whole.cut(start + low, start + high)
             checksum = 0
             for part in payload:
-                checksum = zlib.crc32(part, checksum)
+                checksum = crc32(part, checksum)
             flags = FLAG_REPORT if index == asking and piece == pieces - 1 else 0
             header = _HEADER.pack(MAGIC, KIND_BLOB, flags, piece, pieces - 1, prefix, index, count, checksum)
             yield b"".join((header, *payload))
