@@ -34,6 +34,13 @@ later version could not read; journals without a number are version 1."""
 MAX_PATH_BYTES = 504
 """Longest path that SQLite opens, which needs 8 bytes more for the files beside it; beyond, it gives no reason."""
 
+_PATIENCE_SECONDS = 1.0
+"""Seconds for which somebody who reads beside the coordinator waits for a lock."""
+
+_LACKS_THE_INDEX = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
+"""What SQLite says where it cannot read a journal beside the coordinator: of a read-only medium, of a file system
+without shared memory, and there of a journal that the coordinator has open."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS devices (
     device TEXT PRIMARY KEY, plan BLOB NOT NULL, basis TEXT NOT NULL, ready INTEGER NOT NULL);
@@ -97,13 +104,7 @@ class Journal:
                 f"{MAX_PATH_BYTES} at most; choose a directory with a shorter one"
             )
         try:
-            db = sqlite3.connect(path, isolation_level=None)
-            _refuse_other_versions(path, db)
-            db.execute("PRAGMA journal_mode=WAL")
-            # A power cut may lose the last rows; the coordinator then requests these updates again.
-            db.execute("PRAGMA synchronous=NORMAL")
-            # One transaction, since a schema without its number would be taken for that of an earlier version.
-            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            db = _connect(path)
         except sqlite3.Error as error:
             raise StorageError(f"cannot use {path} as the journal: {error}") from error
         return cls(path, db)
@@ -340,9 +341,9 @@ def _rows_beside(path: Path, query: str, values: tuple[str, ...] = ()) -> list[t
         try:
             return _rows(path, query, values, "?mode=ro")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            if error.sqlite_errorcode & 0xFF not in _LACKS_THE_INDEX:
                 raise
-        # Where nothing can be written, SQLite lacks the index of the write-ahead file that it would make there.
+        # Where nothing can be written, or no memory is shared, SQLite lacks the index of the write-ahead file.
         with tempfile.TemporaryDirectory(prefix="fedlp-journal-") as temporary:
             for file in filter(Path.exists, (path, write_ahead_path(path))):
                 shutil.copyfile(file, Path(temporary) / file.name)
@@ -356,8 +357,44 @@ def _rows_beside(path: Path, query: str, values: tuple[str, ...] = ()) -> list[t
 
 
 def _rows(path: Path, query: str, values: tuple[str, ...], options: str = "") -> list[tuple[Any, ...]]:
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}{options}", uri=True)) as db:
+    uri = f"{path.absolute().as_uri()}{options}"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_PATIENCE_SECONDS)) as db:
         return db.execute(query, values).fetchall()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Returns a connection to a journal in write-ahead mode, whose tables are made if they are missing.
+
+    SQLite keeps the index of the write-ahead file in memory that processes share, which some file systems do not have:
+    many of FUSE, shares between a machine and its host. There the connection is the only one that may have the journal
+    open, and keeps the index to itself; the lock on the run directory sees to the same.
+
+    Raises:
+        OperatorError: Another version of FedLP Edge made the file.
+        sqlite3.Error: The file cannot be used either way.
+    """
+    try:
+        return _connect_in_mode(path, "NORMAL")
+    except sqlite3.OperationalError as error:
+        with contextlib.suppress(sqlite3.OperationalError):
+            return _connect_in_mode(path, "EXCLUSIVE")
+        raise error
+
+
+def _connect_in_mode(path: Path, locking: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.execute(f"PRAGMA locking_mode={locking}")
+        _refuse_other_versions(path, db)
+        db.execute("PRAGMA journal_mode=WAL")
+        # A power cut may lose the last rows; the coordinator then requests these updates again.
+        db.execute("PRAGMA synchronous=NORMAL")
+        # One transaction, since a schema without its number would be taken for that of an earlier version.
+        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _refuse_other_versions(path: Path, db: sqlite3.Connection) -> None:
@@ -365,7 +402,6 @@ def _refuse_other_versions(path: Path, db: sqlite3.Connection) -> None:
     [tables] = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and found != VERSION:
         age = "an earlier" if found < VERSION else "a later"
-        db.close()
         raise OperatorError(
             f"{path.parent} holds a run of {age} version of FedLP Edge (journal format {max(1, found)}, this "
             f"version has {VERSION}): finish it with the version that made it, or name another directory with --out"

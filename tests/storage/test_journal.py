@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from fedlp_edge.storage.journal import (
     agreed_class_names,
     agreed_columns,
     reported_data_facts,
+    write_ahead_path,
 )
 
 PLACES = (CohortMember("a", 1, 0.5, 10, 10), CohortMember("b", 2, 1.0, 20, 20, replacement=True))
@@ -129,3 +132,32 @@ def test_a_path_that_is_too_long_for_sqlite_is_named_with_what_to_do(tmp_path: P
     long.mkdir()
     with pytest.raises(StorageError, match=r"its whole path has 505 bytes, and SQLite takes 504 at most; choose"):
         Journal.open(long / "journal.sqlite")
+
+
+def without_shared_memory(journal: Path) -> Path:
+    """Keeps SQLite from making the file that processes share, as file systems do that cannot share memory."""
+    os.mkfifo(journal.parent / f"{journal.name}-shm")
+    return journal
+
+
+def test_journal_is_kept_where_processes_cannot_share_memory(tmp_path: Path) -> None:
+    path = without_shared_memory(tmp_path / "journal.sqlite")
+    journal = Journal.open(path)
+    journal.open_round(1, 60, PLACES)
+    journal.put_class_names(("cat", "dog"))
+
+    assert agreed_class_names(path) == ("cat", "dog")  # beside the coordinator
+    journal.close()
+    assert Journal.open(path).unfinished_round() == OpenRound(1, PLACES, 60)
+
+
+def test_journal_goes_on_after_a_kill_where_processes_cannot_share_memory(tmp_path: Path) -> None:
+    path = without_shared_memory(tmp_path / "journal.sqlite")
+    journal = Journal.open(path)
+    journal.open_round(1, 60, PLACES)
+    (tmp_path / "copy").mkdir()
+    for file in (path, write_ahead_path(path)):
+        shutil.copyfile(file, tmp_path / "copy" / file.name)
+
+    copy = without_shared_memory(tmp_path / "copy" / path.name)
+    assert Journal.open(copy).unfinished_round() == OpenRound(1, PLACES, 60)
