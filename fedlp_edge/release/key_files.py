@@ -7,6 +7,7 @@ made; the public part, beside the private one as ``NAME.pub``, is what others ne
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def make_key(path: Path, passphrase: str) -> SSlibKey:
         The public key.
 
     Raises:
-        ReleaseError: A file exists already or cannot be written.
+        ReleaseError: A file exists already or cannot be written, or the file system lets others read a private key
+            that is not encrypted.
     """
     private = Ed25519PrivateKey.generate()
     encryption: KeySerializationEncryption = NoEncryption()
@@ -59,6 +61,12 @@ def make_key(path: Path, passphrase: str) -> SSlibKey:
     public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     public_path = path.with_name(path.name + PUBLIC_SUFFIX)
     _write_new(path, secret, _PRIVATE_MODE)
+    if not passphrase and _others_can_read(path):
+        path.unlink()
+        raise ReleaseError(
+            f"{path}: its file system keeps no access rights (FAT, exFAT, a share), so others could read this key; "
+            "choose a place on another one, or give the key a passphrase"
+        )
     try:
         _write_new(public_path, public, 0o644)
     except ReleaseError:
@@ -101,8 +109,11 @@ def read_private_key(path: Path, ask: AskPassphrase) -> CryptoSigner:
     if path.suffix == PUBLIC_SUFFIX:
         raise ReleaseError(f"{path} is the public part, which cannot sign; name {path.with_suffix('')}")
     encrypted = b"ENCRYPTED" in text
-    if not encrypted and path.stat().st_mode & _OTHERS:
-        raise ReleaseError(f"{path} is not encrypted and others can read it; run: chmod 600 {path}")
+    if not encrypted and _others_can_read(path):
+        raise ReleaseError(
+            f"{path} is not encrypted and others can read it; run: chmod 600 {path}; where that changes nothing, "
+            "as on FAT and many shares, copy it to another file system before"
+        )
     passphrase = ask(path) if encrypted else ""
     if encrypted and not passphrase:
         raise ReleaseError(
@@ -116,6 +127,11 @@ def read_private_key(path: Path, ask: AskPassphrase) -> CryptoSigner:
     if not isinstance(key, Ed25519PrivateKey):
         raise ReleaseError(f"{path} is no Ed25519 key; fedlp keys new makes one")
     return CryptoSigner(key, SSlibKey.from_crypto(key.public_key()))
+
+
+def _others_can_read(path: Path) -> bool:
+    """Whether others may read a file by its rights, which say nothing on Windows: lists of the folder decide there."""
+    return sys.platform != "win32" and bool(path.stat().st_mode & _OTHERS)
 
 
 def _read(path: Path) -> bytes:

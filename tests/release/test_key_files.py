@@ -31,6 +31,20 @@ def test_passphrase_is_not_asked_for_in_vain(tmp_path: Path) -> None:
     read_private_key(tmp_path / "a.key", ask)
 
 
+def test_key_that_its_file_system_shows_to_others_is_made_with_a_passphrase_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedlp_edge.release.key_files._PRIVATE_MODE", 0o755)  # as FAT and exFAT show every file
+    with pytest.raises(ReleaseError) as refused:
+        make_key(tmp_path / "a.key", "")
+    assert str(refused.value) == (
+        f"{tmp_path}/a.key: its file system keeps no access rights (FAT, exFAT, a share), so others could read this "
+        "key; choose a place on another one, or give the key a passphrase"
+    )
+    assert list(tmp_path.iterdir()) == []
+    make_key(tmp_path / "a.key", "correct horse")
+
+
 def test_public_part_that_exists_keeps_the_private_one_from_being_made(tmp_path: Path) -> None:
     (tmp_path / "a.key.pub").write_text("mine")
     with pytest.raises(ReleaseError, match=r"a.key.pub exists"):

@@ -22,7 +22,8 @@ def test_key_that_others_can_read_is_refused(place: Path) -> None:
     init()
     Path("anna.key").chmod(0o644)
     assert wrong("release", "sign", "repo", "spring", "--key", "anna.key") == (
-        "anna.key is not encrypted and others can read it; run: chmod 600 anna.key"
+        "anna.key is not encrypted and others can read it; run: chmod 600 anna.key; where that changes nothing, as on "
+        "FAT and many shares, copy it to another file system before"
     )
 
 
