@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from fedlp_edge.core.algorithm.aggregation import Array
 from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.errors import StorageError
-from fedlp_edge.system.files import replacing
+from fedlp_edge.system.files import remove_partials, replacing
 
 _MOMENTS = ("m/", "v/")
 _LAST_UPDATE = "last/"
@@ -35,6 +35,7 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int = 0) -> None:
         self._directory = directory
         self._keep = keep
+        self._tidy = False
 
     def weights_path(self, round: int) -> Path:
         """Returns the path of the model after ``round``; round 0 is the initial model."""
@@ -61,6 +62,9 @@ class Checkpoints:
         """
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
+            if not self._tidy:
+                remove_partials(self._directory)
+                self._tidy = True
         except OSError as error:
             raise StorageError(f"cannot write {self._directory}: {error.strerror}") from error
         if state.averages:

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from fedlp_edge.errors import StorageError
-from fedlp_edge.system.files import write_file
+from fedlp_edge.system.files import remove_partials, write_file
 
 _NAME = re.compile(r"(?P<owner>.+)\.round-(?P<round>\d+)\.safetensors\Z")
 
@@ -95,8 +95,12 @@ class DeviceValues:
 
     @property
     def _rounds(self) -> dict[str, set[int]]:
-        """Returns the rounds that left values, or whose ``path`` was requested, by owner; lists the directory once."""
+        """Returns the rounds that left values, or whose ``path`` was requested, by owner; lists the directory once.
+
+        What a killed process has left half-written there is removed before.
+        """
         if self._listed is None:
+            remove_partials(self._directory)
             self._listed = {}
             for path in self._directory.glob("*.safetensors"):
                 if name := _NAME.match(path.name):

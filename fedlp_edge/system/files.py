@@ -17,12 +17,17 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 from fedlp_edge.system.portable.file_access import flush_directory, flush_to_disk, once_free
 
 PARTIAL = ".part"
 """Suffix of files that are still being written."""
+
+_LEFT_BEHIND = (f"*{PARTIAL}", ".tmp" + 6 * "[0-9A-Za-z]")
+"""What a killed process leaves: its own partial files, and those of safetensors, which writes under a name of its own
+beside the path that it is given, another one each time."""
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 _NO_LINKS_ON_WINDOWS = frozenset({1, 50})  # no such function, and not supported: of FAT and shares
@@ -136,6 +141,7 @@ def bears_links(directory: Path) -> bool:
 
 
 def remove_partials(directory: Path) -> None:
-    """Removes the files that an earlier process did not finish writing."""
-    for path in directory.glob(f"*{PARTIAL}"):
-        path.unlink(missing_ok=True)
+    """Removes the files that an earlier process did not finish writing; no other process may write there now."""
+    for path in chain.from_iterable(map(directory.glob, _LEFT_BEHIND)):
+        with suppress(OSError):  # a disk that has become read-only keeps it, and nothing else from being read
+            path.unlink(missing_ok=True)

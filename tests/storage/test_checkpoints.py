@@ -95,3 +95,10 @@ def test_says_which_checkpoint_is_damaged(tmp_path: Path) -> None:
         checkpoints.load(1)
     with pytest.raises(StorageError, match="round-00009"):
         checkpoints.load(9)
+
+
+def test_what_kills_have_left_of_checkpoints_is_removed_before_the_next_one(tmp_path: Path) -> None:
+    for name in (".tmpaB3xYz", ".tmp0000Zz", "round-00003.safetensors.part", "notes.txt"):
+        (tmp_path / name).write_bytes(b"half")
+    Checkpoints(tmp_path).save(4, WEIGHTS, ServerState())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "round-00004.safetensors"]

@@ -82,3 +82,10 @@ def test_values_of_a_run_before_of_the_same_name_are_forgotten(tmp_path: Path) -
     values.forget_after("run-depth-1", 1)
     assert values.before("run-depth-1", 6) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["run-depth-1.round-1.safetensors"]
+
+
+def test_what_kills_have_left_of_values_is_removed(tmp_path: Path) -> None:
+    for name in ("run-depth-1.round-3.safetensors", ".tmpaB3xYz", "run-depth-1.round-4.safetensors.part"):
+        (tmp_path / name).write_bytes(b"half")
+    assert DeviceValues(tmp_path).before("run-depth-1", 5) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["run-depth-1.round-3.safetensors"]

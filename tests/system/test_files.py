@@ -53,10 +53,10 @@ def test_writes_parts_one_behind_the_other(tmp_path: Path) -> None:
 
 
 def test_next_start_removes_what_a_killed_process_left(tmp_path: Path) -> None:
-    for name in ("f", f"g{PARTIAL}"):
+    for name in ("f", f"g{PARTIAL}", ".tmpaB3xYz", ".tmp-notes"):
         (tmp_path / name).write_bytes(b"")
     remove_partials(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".tmp-notes", "f"]
 
 
 def test_moves_over_what_stood_there(tmp_path: Path) -> None:
