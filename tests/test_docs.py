@@ -20,6 +20,7 @@ from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.summary import DeviceRound, FinalModel, RoundSummary, Summary
 from fedlp_edge.simulation import load_experiment
+from fedlp_edge.wire.messages import PROTOCOL
 from fedlp_edge.worker.jobs import ExportedModel
 
 ROOT = Path(__file__).parent.parent
@@ -94,6 +95,11 @@ def test_run_directory_page_has_every_event(kind: type[msgspec.Struct]) -> None:
 
     assert row is not None
     assert re.findall(r"`(\w+)`", row[1]) == [key for key in kind.__struct_fields__ if key != "time"]
+
+
+def test_protocol_page_names_the_version() -> None:
+    (version,) = re.findall(r"Version (\d+),\s+which `Announcement.protocol`", page("docs/wire-protocol.md"))
+    assert int(version) == PROTOCOL
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -49,7 +49,8 @@ class DeviceSearch:
             self._told_at = None
             log.warning(
                 'no device of fleet "%s" has been heard of at this broker: are agents started, and is the name theirs? '
-                "Waiting for them; fedlp doctor broker tells whether messages pass",
+                "Waiting for them; fedlp fleet lists who is at a broker, fedlp doctor broker tells whether messages "
+                "pass",
                 self._topics.fleet,
             )
 

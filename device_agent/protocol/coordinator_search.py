@@ -48,7 +48,8 @@ class CoordinatorSearch:
         self._begun = self._subscribed = True
         text = (
             f'no coordinator of fleet "{self._topics.fleet}" has been heard of at this broker: is it started, and is '
-            "the name right? Waiting for it; fedlp doctor broker tells whether messages pass"
+            "the name right? Waiting for it; fedlp fleet lists who is at a broker, fedlp doctor broker tells whether "
+            "messages pass"
         )
         return [Log(text, warning=True), *(Subscribe(topic) for topic in self.filters)]
 

@@ -399,6 +399,24 @@ def status(
 
 
 @app.command()
+def fleet(
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL]", help="mqtt[s]://HOST[:PORT] or ws[s]://HOST[:PORT]/PATH, s for TLS; else --config's."
+        ),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="The fleet's file: its [broker] table and its name.")] = None,
+    fleet: Annotated[str | None, typer.Option(help="Only this one. [default: --config's, else all]")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object for each fleet instead of tables.")] = False,
+) -> None:
+    """Lists the coordinators and devices that a broker knows of; a login comes from the file or the environment."""
+    from fedlp_edge.cli.fleet.fleet_list import run_fleet
+
+    raise typer.Exit(run_fleet(url, config, fleet, as_json=json))
+
+
+@app.command()
 def broker(
     kind: Annotated[
         Literal["embedded", "mosquitto"], typer.Option(help="Pure Python, or the installed Mosquitto.")

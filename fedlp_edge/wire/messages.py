@@ -44,8 +44,8 @@ from fedlp_edge.system.printable import unprintable_fields
 from fedlp_edge.wire.packed_scores import ScoresByDepth
 
 PROTOCOL = 7
-"""Version of the protocol, raised whenever a field of a message comes, goes or changes: unknown fields are refused, so
-agents and coordinators of different versions would wait for each other. A test holds that."""
+"""Version of the protocol, raised whenever a field of a message comes, goes or changes, unless both sides get along
+without it: agents and coordinators of different versions would wait for each other. A test holds that."""
 
 # Names become parts of topics and file names, so no character may have a meaning there. (\Z, since $ allows a newline.)
 Name = Annotated[

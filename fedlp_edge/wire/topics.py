@@ -19,6 +19,11 @@ def topic_level(name: str) -> str:
     return name.replace(".", "~")
 
 
+def fleet_topic(fleet: str | None) -> str:
+    """Returns the common prefix of a fleet's topics; with None a filter that matches that of every fleet."""
+    return f"fedlp/{'+' if fleet is None else topic_level(fleet)}"
+
+
 class Topics(msgspec.Struct, frozen=True):
     """The topics of a fleet, below ``fedlp/FLEET``."""
 
@@ -27,7 +32,7 @@ class Topics(msgspec.Struct, frozen=True):
     @property
     def root(self) -> str:
         """The common prefix of the fleet's topics."""
-        return f"fedlp/{topic_level(self.fleet)}"
+        return fleet_topic(self.fleet)
 
     @property
     def coordinator(self) -> str:

@@ -18,32 +18,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fedlp_edge.cli.broker_file import BrokerFile, checked_name, read_broker_file
 from fedlp_edge.cli.doctor.findings import BrokerMeasurements, Finding, Route, findings_of, key_lines
 from fedlp_edge.config.toml import load_toml
-from fedlp_edge.errors import BrokerError, ConfigError
+from fedlp_edge.errors import BrokerError
 from fedlp_edge.reporting.console import open_console
-from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
+from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.base import BrokerLimits
 from fedlp_edge.transport.diagnostics import measurements
 from fedlp_edge.transport.diagnostics.measurements import MeasuredBroker
 from fedlp_edge.transport.presets import recognise
 from fedlp_edge.transport.remembered import remembered_limits
 from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES, chunk_bytes_for
-from fedlp_edge.wire.messages import Name
 from fedlp_edge.wire.topics import Branch, Topics
 
 EXIT_UNFIT = 1
 _MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "failure": ("FAILS", "bold red")}
 
 T = TypeVar("T")
-
-
-class _Config(msgspec.Struct, frozen=True):
-    """The keys that the command reads in a fleet's or an agent's file; the services check the others."""
-
-    fleet: Name | None = None
-    id: str = ""
-    broker: BrokerSettings = msgspec.field(default_factory=BrokerSettings)
 
 
 @dataclass(frozen=True)
@@ -121,26 +113,13 @@ def resolve_target(
     Raises:
         ConfigError: Neither URL nor file, a password in the URL, or a malformed name.
     """
-    if url is None and config is None:
-        raise ConfigError("name a broker: fedlp doctor broker mqtt://HOST[:PORT], or the fleet's file with --config")
-    if url is not None:
-        BrokerAddress.parse(url, {})  # refuses a password, which in a file would be fine
-    own = load_toml(config, _Config) if config else _Config()
-    others = load_toml(device_config, _Config) if device_config else own
+    own = read_broker_file(config, url, "fedlp doctor broker")
+    others = load_toml(device_config, BrokerFile) if device_config else own
     name = fleet or own.fleet or others.fleet or measurements.client_name().removeprefix("fedlp-")
-    boss, thing = (_address(known.broker, url) for known in (own, others))
+    boss, thing = own.address(url), others.address(url)
     user = (thing.username or "").replace("~", ".")  # as in topics
     id = device or others.id or (user if others is not own and user else "doctor")
-    for what, text in (("fleet", name), ("device", id)):
-        try:
-            msgspec.convert(text, Name)
-        except msgspec.ValidationError:
-            raise ConfigError(f"--{what} {text}: use letters, digits, dots, dashes and underscores") from None
-    return Target(boss, thing, name, id)
-
-
-def _address(settings: BrokerSettings, url: str | None) -> BrokerAddress:
-    return (settings if url is None else msgspec.structs.replace(settings, url=url)).address()
+    return Target(boss, thing, checked_name("fleet", name), checked_name("device", id))
 
 
 def examine(target: Target) -> Report:

@@ -33,7 +33,7 @@ def test_says_so_and_looks_under_other_names_when_no_coordinator_is_heard_for_lo
     assert search.poll(DUE - 0.1) == []
     text = (
         'no coordinator of fleet "demo" has been heard of at this broker: is it started, and is the name right? '
-        "Waiting for it; fedlp doctor broker tells whether messages pass"
+        "Waiting for it; fedlp fleet lists who is at a broker, fedlp doctor broker tells whether messages pass"
     )
     assert search.poll(DUE) == [Log(text, warning=True), *(Subscribe(topic) for topic in FILTERS)]
     assert search.next_wakeup() is None
