@@ -142,8 +142,8 @@ class CsvTable(TableReader):
     def lists(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Returns those of some columns whose first fields are lists of numbers, such as ``70 80 82`` or ``[1, 2]``."""
         found = []
-        for name in columns:
-            fields = [field for field in self._fields(self._form.columns.index(name)) if field]
+        for name, first in self._first_fields(columns):
+            fields = [field for field in first if field]
             lists = [re.split(r"[\s,;]+", field.strip("[]() ")) for field in fields[:_LISTS]]
             if lists and all(len(parts) > 1 and all(map(is_number, parts)) for parts in lists):
                 found.append(name)
@@ -152,11 +152,16 @@ class CsvTable(TableReader):
     def units(self, columns: Sequence[str]) -> dict[str, str]:
         """Returns a field of each of some columns whose fields in the first rows are numbers with a unit."""
         found = {}
-        for name in columns:
-            fields = self._fields(self._form.columns.index(name))
+        for name, fields in self._first_fields(columns):
             if field := number_with_unit([text.strip() for text in fields if text not in self._no_numbers]):
                 found[name] = field
         return found
+
+    def _first_fields(self, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+        """Yields columns and their first fields."""
+        numbers = {name: number for number, name in enumerate(self._form.columns)}
+        for name in columns:
+            yield name, self._fields(numbers[name])
 
     def _fields(self, number: int) -> list[str]:
         """Returns the first fields of a column."""
