@@ -27,6 +27,7 @@ from coordinator.transfer.uploads import UploadScheduler
 from fedlp_edge.core.algorithm.global_model import GlobalModel
 from fedlp_edge.core.planning.adaptation import AdaptivePlanner
 from fedlp_edge.core.rounds.cohort import rates_of
+from fedlp_edge.core.rounds.fitness import with_another_attempt
 from fedlp_edge.core.rounds.machine import make_round_machine
 from fedlp_edge.transport.base import BrokerLimits, Transport
 from fedlp_edge.transport.windowed_publisher import WindowedPublisher
@@ -92,7 +93,7 @@ def assemble(
     model_server = ModelServer(
         Topics(config.fleet), publisher, chunk_bytes, context.messenger.count, flow, context.clock, links
     )
-    fitness = journal.fitness()
+    fitness, ready = journal.fitness(), journal.ready_devices()
     known_devices = KnownDevices(
         bases={device: basis for device, (basis, _) in fitness.items()}, data=journal.data_facts()
     )
@@ -111,8 +112,8 @@ def assemble(
         config.seed,
         now=context.clock(),
         next_round=history.committed + 1,
-        expected=journal.ready_devices(),
-        fitness={device: entry for device, (_, entry) in fitness.items()},
+        expected=ready,
+        fitness=with_another_attempt({device: entry for device, (_, entry) in fitness.items()}, ready),
         assign=rates_of(model),
     )
     summary_file = SummaryFile(context, history, machine.fitness)

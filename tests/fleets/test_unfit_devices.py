@@ -189,6 +189,34 @@ def test_device_that_was_started_again_is_trusted_again(tmp_path: Path) -> None:
     assert any(isinstance(event, DeviceFailed) for event in fleet.events)
 
 
+class FullDisk(Crashing):
+    """It cannot write what it has learned before there is room."""
+
+    full = True
+
+    def _do(self, job: AnyJob) -> AnyResult:
+        return super()._do(job) if self.full else StandIn._do(self, job)
+
+
+def test_run_that_ended_by_what_has_passed_goes_on_with_the_agents_that_have_stayed_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FullDisk, "full", True)
+    fleet = VirtualFleet(tmp_path, devices=2, worker={"dev-0": FullDisk, "dev-1": FullDisk})
+    fleet.start_all()
+    assert isinstance(fleet.until_ended().result, DeviceError)
+    assert trainings(fleet, FullDisk) == 8
+    fleet.start("coordinator")
+    assert isinstance(fleet.until_ended().result, DeviceError)
+    assert trainings(fleet, FullDisk) == 10, "each is asked once more"
+    monkeypatch.setattr(FullDisk, "full", False)
+    fleet.start("coordinator")
+    summary = fleet.finish()
+    assert summary.final is not None
+    assert {entry.state for entry in summary.devices} == {"fit"}
+    assert summary.rounds[-1].devices[0].status == summary.rounds[-1].devices[1].status == "contributed"
+
+
 class Silent(StandIn):
     """It says that it is there, and never delivers."""
 

@@ -7,6 +7,7 @@ after several failures in a row it is set aside. Devices that are unfit or set a
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Literal
 
@@ -99,6 +100,25 @@ class Fitness(msgspec.Struct, frozen=True):
     def pause_seconds(self) -> float:
         """Seconds before the device may try again in a round in which no other device can take its place."""
         return min(FIRST_SECONDS * 2.0 ** max(0, self.failures - 1), LONGEST_SECONDS)
+
+
+def with_another_attempt(known: Mapping[str, Fitness], devices: Collection[str]) -> dict[str, Fitness]:
+    """Returns the fitness with which a run goes on, in which none of its devices could do its task any more.
+
+    Somebody has started such a run again, most likely since the cause is mended: a full disk has room, a worker has its
+    memory. So each device that was set aside gets one task at once. In other runs, what was known stays.
+
+    Args:
+        known: Fitness by device id, as the run had ended with it.
+        devices: Ids of the devices that were there then.
+    """
+    if not devices or any(not known.get(device, Fitness()).out for device in devices):
+        return dict(known)
+    again = {"failures": ASIDE_AFTER - 1, "round": 0}
+    return {
+        device: msgspec.structs.replace(fitness, **again) if fitness.out and not fitness.lasting else fitness
+        for device, fitness in known.items()
+    }
 
 
 class FitnessTracker:

@@ -1,6 +1,14 @@
 import pytest
 
-from fedlp_edge.core.rounds.fitness import ASIDE_AFTER, LONGEST_REST, REFUSALS, DeviceFault, Fitness, FitnessTracker
+from fedlp_edge.core.rounds.fitness import (
+    ASIDE_AFTER,
+    LONGEST_REST,
+    REFUSALS,
+    DeviceFault,
+    Fitness,
+    FitnessTracker,
+    with_another_attempt,
+)
 
 
 def after(*faults: DeviceFault, round: int = 1) -> Fitness:
@@ -59,3 +67,17 @@ def test_fitness_tracker_remembers_and_forgets():
 
 def test_fitness_tracker_pauses_after_a_restart_what_failed_before_it():
     assert FitnessTracker({"a": after(DeviceFault.WORKER, DeviceFault.WORKER)}, now=100.0).retry_at("a") == 104.0
+
+
+def test_devices_of_a_run_that_nobody_could_go_on_with_get_another_attempt_unless_their_fault_is_lasting():
+    aside, unfit = after(*[DeviceFault.WORKER] * 6), after(DeviceFault.DATA)
+    again = with_another_attempt({"a": aside, "b": unfit}, {"a", "b"})
+    assert again["b"] == unfit
+    assert (again["a"].state, again["a"].is_passed_over(1), again["a"].reason) == ("resting", False, "why")
+    assert again["a"].after(DeviceFault.WORKER, "why", 1).state == "set aside"
+
+
+def test_a_device_that_is_set_aside_beside_a_good_one_gets_no_attempt_by_a_restart():
+    known = {"a": after(*[DeviceFault.WORKER] * 6)}
+    assert with_another_attempt(known, {"a", "good"}) == known
+    assert with_another_attempt(known, ()) == known
