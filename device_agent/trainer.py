@@ -43,6 +43,7 @@ from fedlp_edge.errors import DataError, PeerError, RejectedUpdateError, Storage
 from fedlp_edge.serving.live_inputs import HELD_OUT
 from fedlp_edge.storage.device_values import DeviceValues
 from fedlp_edge.system.directories import empty_directory, make_directory
+from fedlp_edge.system.files import why_not_written
 from fedlp_edge.wire.concat_buffer import ConcatBuffer, mapped
 from fedlp_edge.wire.error_feedback import ErrorFeedback
 from fedlp_edge.wire.messages import ModelProof, UnitPayload, UnitVersion
@@ -394,7 +395,7 @@ class Trainer:
             paths = self._encoded(effect)
             parts = {unit: mapped(path) for unit, path in paths.items()}
         except OSError as error:
-            return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be encoded: {error.strerror}")
+            return TrainingFailed(effect.fingerprint, "worker", f"cannot encode the update: {why_not_written(error)}")
         except (RejectedUpdateError, StorageError) as error:
             return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be encoded: {error}")
         blob = ConcatBuffer(parts.values())
@@ -422,7 +423,7 @@ class Trainer:
         try:
             self._outbox.put(update, paths, blob)
         except OSError as error:
-            return TrainingFailed(effect.fingerprint, "worker", f"the update cannot be written: {error.strerror}")
+            return TrainingFailed(effect.fingerprint, "worker", f"cannot write the update: {why_not_written(error)}")
         return RoundTrained(update)
 
 

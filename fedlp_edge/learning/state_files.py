@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fedlp_edge.errors import ModelError, StorageError
 from fedlp_edge.learning.model.state_values import values_of
-from fedlp_edge.system.files import replacing
+from fedlp_edge.system.files import replacing, why_not_written
 
 
 class StateFiles:
@@ -96,4 +96,4 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, *, durable: bool = True
         with replacing(path, durable=durable) as partial:
             save_file(tensors, partial)
     except (OSError, SafetensorError) as error:
-        raise StorageError(f"cannot write {path}: {error}") from None
+        raise StorageError(f"cannot write {path}: {why_not_written(error)}") from None

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from fedlp_edge.core.algorithm.aggregation import Array
 from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.errors import StorageError
-from fedlp_edge.system.files import remove_partials, replacing
+from fedlp_edge.system.files import remove_partials, replacing, why_not_written
 
 _MOMENTS = ("m/", "v/")
 _LAST_UPDATE = "last/"
@@ -152,7 +152,7 @@ def _save(path: Path, tensors: Mapping[str, Array]) -> None:
             # np.ascontiguousarray would make a scalar one-dimensional.
             save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, partial)
     except (OSError, SafetensorError) as error:
-        raise StorageError(f"cannot write the checkpoint {path}: {error}; is the disk full?") from error
+        raise StorageError(f"cannot write the checkpoint {path}: {why_not_written(error)}") from error
 
 
 def _load(path: Path) -> dict[str, Array]:

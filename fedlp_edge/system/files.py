@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -28,6 +29,8 @@ PARTIAL = ".part"
 _LEFT_BEHIND = (f"*{PARTIAL}", ".tmp" + 6 * "[0-9A-Za-z]")
 """What a killed process leaves: its own partial files, and those of safetensors, which writes under a name of its own
 beside the path that it is given, another one each time."""
+
+_WORDS = re.compile(r"I/O error: (.+?) \(os error (\d+)\)")
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 _NO_LINKS_ON_WINDOWS = frozenset({1, 50})  # no such function, and not supported: of FAT and shares
@@ -138,6 +141,19 @@ def bears_links(directory: Path) -> bool:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
     return True
+
+
+def why_not_written(error: Exception) -> str:
+    """Returns why a file could not be written, in the system's words; where there is no room, with what to do.
+
+    Args:
+        error: What the attempt raised. safetensors puts the number of the system's error into a text of its own, beside
+            a path that nobody knows.
+    """
+    number, words = getattr(error, "errno", None), getattr(error, "strerror", None)
+    if words is None and (found := _WORDS.search(str(error))):
+        number, words = int(found[2]), found[1]
+    return (words or str(error)) + ("; make room there" if number in (errno.ENOSPC, errno.EDQUOT) else "")
 
 
 def remove_partials(directory: Path) -> None:

@@ -16,6 +16,7 @@ from fedlp_edge.system.files import (
     remove_partials,
     replace_link,
     replacing,
+    why_not_written,
     write_file,
 )
 
@@ -121,3 +122,11 @@ def test_link_is_a_second_name_where_this_user_may_make_no_symbolic_link(
 def test_file_that_is_no_link_has_no_target(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").touch()
     assert (link_target(tmp_path / "net.onnx"), link_target(tmp_path / "missing.onnx")) == ("", "")
+
+
+def test_what_keeps_a_file_from_being_written_is_told_in_the_words_of_the_system() -> None:
+    said = 'Error while serializing: I/O error: No space left on device (os error 28) at path "/s/.tmpqkOL0q"'
+    assert why_not_written(ValueError(said)) == "No space left on device; make room there"
+    assert why_not_written(OSError(28, "No space left on device", "/s/x")) == "No space left on device; make room there"
+    assert why_not_written(OSError(30, "Read-only file system")) == "Read-only file system"
+    assert why_not_written(ValueError("Invalid dtype")) == "Invalid dtype"
