@@ -106,9 +106,8 @@ def cifar10(split: Split) -> tuple[Bytes, npt.NDArray[np.int64]]:
 
 def cache_dir(name: str) -> Path:
     """Returns the download directory: ``$FEDLP_DATA_DIR/NAME``, else ``~/.cache/fedlp-edge/NAME``."""
-    root = os.environ.get("FEDLP_DATA_DIR")
-    if root:
-        return Path(root) / name
+    if root := os.environ.get("FEDLP_DATA_DIR"):
+        return expand_user(root) / name
     return home_directory("name the directory of data sets with FEDLP_DATA_DIR") / ".cache" / "fedlp-edge" / name
 
 
@@ -136,8 +135,8 @@ def read_idx(path: Path) -> Bytes:
 
 def _candidates(name: str) -> list[Path]:
     places = [SYSTEM_DIRS[name]] if name in SYSTEM_DIRS else []
-    if "FEDLP_DATA_DIR" in os.environ:
-        places.append(expand_user(os.environ["FEDLP_DATA_DIR"]) / name)
+    if root := os.environ.get("FEDLP_DATA_DIR"):
+        places.append(expand_user(root) / name)
     try:
         return [*places, Path.home() / ".cache" / "fedlp-edge" / name]
     except RuntimeError:  # this user has no home directory

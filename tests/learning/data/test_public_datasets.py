@@ -48,6 +48,27 @@ def test_load_mnist_finds_local_copies(data_dir: Path, name: str, folder: str, s
     assert data.y.tolist() == [7, 0, 9]
 
 
+def test_a_data_set_is_downloaded_to_where_it_is_looked_for(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mnist:
+        """torchvision's class, without its network."""
+
+        def __init__(self, root: str, *, download: bool) -> None:
+            assert download
+            place = Path(root, "MNIST", "raw")
+            place.mkdir(parents=True)
+            (place / "t10k-images-idx3-ubyte").write_bytes(idx(np.full((2, 28, 28), 5, np.uint8)))
+            (place / "train-images-idx3-ubyte").write_bytes(b"")
+            (place / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array([3, 4], np.uint8)))
+
+    monkeypatch.setattr(public_datasets, "_torchvision_class", lambda name: Mnist)
+    monkeypatch.setenv("HOME", str(data_dir / "me"))
+    monkeypatch.chdir(data_dir)
+    monkeypatch.setenv("FEDLP_DATA_DIR", "~/sets")  # as services and crontabs hand it over
+    assert public_datasets.mnist_like("mnist", "test")[1].tolist() == [3, 4]
+    assert (data_dir / "me" / "sets" / "mnist" / "MNIST").is_dir()
+    assert not (data_dir / "~").exists()
+
+
 @pytest.mark.parametrize(
     "raw",
     [b"", b"\x00\x00\x08", b"\x00\x00\x0d\x01\x00\x00\x00\x01a", b"\x00\x00\x08\x01\x00\x00\x00\x05abc", b"text"],
