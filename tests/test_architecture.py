@@ -74,6 +74,13 @@ def test_every_file_that_the_page_names_is_there() -> None:
     assert [path for path in named if not (ROOT / path).is_file()] == []
 
 
+def test_every_function_that_the_page_names_is_there() -> None:
+    named = re.findall(r"`((?:coordinator|device_agent)/[\w/]+\.py)`\s*\((`\w+`[^)]*)\)", PAGE)
+    functions = [(file, name) for file, names in named for name in re.findall(r"`(\w+)`", names)]
+    assert len(functions) >= 8
+    assert [pair for pair in functions if f"def {pair[1]}(" not in (ROOT / pair[0]).read_text(encoding="utf-8")] == []
+
+
 def test_picture_names_every_package() -> None:
     picture = (ROOT / "docs" / "images" / "house.svg").read_text(encoding="utf-8")
     drawn = set(re.findall(r">((?:fedlp_edge/\w+)|coordinator|device_agent)</text>", picture))

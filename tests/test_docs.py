@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from operator import attrgetter
 from pathlib import Path
 from typing import get_args
@@ -14,18 +15,29 @@ import yaml
 from msgspec import inspect
 
 from coordinator.config import FleetConfig, load_config
+from coordinator.transfer.flow_limits import FlowLimits
+from device_agent.config import AgentConfig
 from device_agent.config import load_config as load_agent
+from fedlp_edge.cli.doctor.findings import GOOD_PACKET, SMALLEST_PACKET
+from fedlp_edge.config.recipes import RECIPES
 from fedlp_edge.config.toml import parse_toml
+from fedlp_edge.core.metric_names import BETTER
+from fedlp_edge.learning.data.spec.parsing import OPTIONS, OWN_OPTIONS
+from fedlp_edge.learning.data.spec.source_kinds import ON_DISK
+from fedlp_edge.learning.export.metadata import OnnxMetadata
 from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.reporting.events import AnyEvent
+from fedlp_edge.reporting.formatting import format_bytes
 from fedlp_edge.reporting.summary import DeviceRound, FinalModel, RoundSummary, Summary
 from fedlp_edge.simulation import load_experiment
+from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES
 from fedlp_edge.wire.messages import PROTOCOL
 from fedlp_edge.worker.jobs import ExportedModel
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("docs", "examples", "benchmarks")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(page for name in FOLDERS for page in (ROOT / name).rglob("*.md"))]
+PACKAGES = ("fedlp_edge", "coordinator", "device_agent")
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 AGENT_PAGES = ("releases.md", "security.md")
 """Pages whose snippets are of an agent's file, without a comment that says so."""
@@ -79,6 +91,64 @@ def test_configuration_page_has_the_right_defaults() -> None:
             if value is None or (table, key) == ("", "fleet"):
                 continue
             assert json.loads(documented) == json.loads(msgspec.json.encode(value)), f"[{table}] {key}"
+
+
+@pytest.mark.parametrize(("key", "names"), [("metric", BETTER), ("recipe", RECIPES)])
+def test_configuration_page_has_every_metric_and_recipe(key: str, names: Collection[str]) -> None:
+    (row,) = [line for line in page("docs/configuration.md").splitlines() if line.startswith(f"| `{key}` |")]
+
+    assert [name for name in names if f"`{name}`" not in row] == []
+
+
+def test_devices_page_has_every_key_of_the_agent() -> None:
+    rows = re.findall(r"^\| `--[\w-]+`, `(\w+)", page("docs/devices.md"), re.MULTILINE)
+
+    assert sorted(rows) == sorted(set(AgentConfig.__struct_fields__) - {"broker", "serve"})
+
+
+def test_devices_page_has_the_variables_that_the_code_reads() -> None:
+    code = "".join(path.read_text("utf-8") for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+    read = set(re.findall(r"FEDLP_[A-Z_]+[A-Z]", code)) - {"FEDLP_BROKER", "FEDLP_SERVING_OPTIONS"}
+    table = page("docs/devices.md").split("## Environment\n", 1)[1].split("\n## ", 1)[0]
+
+    assert set(re.findall(r"`(FEDLP_\w+)`", table)) == read - {"FEDLP_KEY_PASSPHRASE"}
+
+
+def test_data_page_has_every_option() -> None:
+    text = page("docs/data.md")
+
+    options = {*OPTIONS, *(option for options in OWN_OPTIONS.values() for option in options)}
+    assert sorted(option for option in options if f"`{option}=" not in text) == []
+
+
+def test_data_page_has_every_kind_of_data_that_is_watched() -> None:
+    section = page("docs/data.md").split("## When new data count\n", 1)[1]
+
+    assert set(re.findall(r"`(\w+):`", section)) == set(ON_DISK)
+
+
+def test_export_page_has_every_property_of_a_file() -> None:
+    text = page("docs/export.md")
+
+    assert [key for key in OnnxMetadata.__struct_fields__ if f"`fedlp.{key}`" not in text] == []
+
+
+def test_brokers_page_has_the_packets_that_a_fleet_wants() -> None:
+    (row,) = [line for line in page("docs/brokers.md").splitlines() if line.startswith("| largest packet |")]
+
+    assert f"below {format_bytes(SMALLEST_PACKET)} | below {format_bytes(GOOD_PACKET)}:" in row
+
+
+def test_brokers_page_has_what_a_queue_allows() -> None:
+    rows = re.findall(
+        r"^\| (\d+) \| (\d+) chunks \| (\d+) MB \| (\d+) chunks \|$", page("docs/brokers.md"), re.MULTILINE
+    )
+
+    assert len(rows) == 3
+    for queue, credit, ahead, repeat in rows:
+        limits = FlowLimits.for_queue(int(queue), DEFAULT_CHUNK_BYTES)
+        assert (limits.credit, limits.repeat) == (int(credit), int(repeat))
+        assert round((limits.broadcast or 0) * DEFAULT_CHUNK_BYTES / 1e6) == int(ahead)
 
 
 @pytest.mark.parametrize("kind", [Summary, RoundSummary, DeviceRound, FinalModel, ExportedModel])
@@ -143,6 +213,21 @@ def test_anchors_are_those_of_headings() -> None:
     text = "# A `b.c`, d\n```\n# comment\n```\n## [Who](x.md) is it?\n## a bc d\n"
 
     assert anchors_of(text) == {"a-bc-d", "who-is-it", "a-bc-d-1"}
+
+
+TESTS = [(path.stem, path.read_text("utf-8")) for path in (ROOT / "tests").rglob("test_*.py")]
+TEST_NAMES = {name for file, text in TESTS for name in (file, *re.findall(r"def (test_\w+)", text))}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_that_a_page_names_are_there(path: Path) -> None:
+    text = path.read_text("utf-8")
+    missing = [name for name in re.findall(r"\btest_\w+", text) if name not in TEST_NAMES]
+    for file, name in re.findall(r"\b(test_\w+)\.py::(test_\w+)", text):
+        if not any(other == file and f"def {name}(" in code for other, code in TESTS):
+            missing.append(f"{file}.py::{name}")
+
+    assert missing == []
 
 
 SNIPPETS = [

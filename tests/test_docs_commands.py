@@ -91,6 +91,18 @@ def test_commands_of_the_documentation_are_taken(path: Path) -> None:
     assert [fault for fault in faults if fault] == []
 
 
+def test_roll_out_page_has_the_defaults_of_the_command() -> None:
+    defaults = {parameter.opts[-1]: parameter.default for parameter in command_of(rollout).params}
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    rows = [re.split(r"(?<!\\)\|", line) for line in page.splitlines() if line.startswith("| `--")]
+
+    assert len(rows) == 9
+    for _, option, shown, *_ in rows:
+        default = defaults[re.findall(r"--[\w-]+", option)[0]]
+        expected = "all" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+        assert shown.strip() == expected, option
+
+
 def test_commands_of_services_and_containers_are_taken() -> None:
     unit = (ROOT / "deploy" / "fedlp-agent.service").read_text(encoding="utf-8")
     started = re.findall(r"^ExecStart=\S*/(fedlp.*)$", unit, re.MULTILINE)
