@@ -15,6 +15,7 @@ import yaml
 from msgspec import inspect
 
 from coordinator.config import FleetConfig, load_config
+from coordinator.monitoring.run_state import RunState
 from coordinator.transfer.flow_limits import FlowLimits
 from device_agent.config import AgentConfig
 from device_agent.config import load_config as load_agent
@@ -25,13 +26,16 @@ from fedlp_edge.core.metric_names import BETTER
 from fedlp_edge.learning.data.spec.parsing import OPTIONS, OWN_OPTIONS
 from fedlp_edge.learning.data.spec.source_kinds import ON_DISK
 from fedlp_edge.learning.export.metadata import OnnxMetadata
-from fedlp_edge.probe.profiles import find_profile
+from fedlp_edge.probe.profiles import find_profile, load_profiles
 from fedlp_edge.reporting.events import AnyEvent
 from fedlp_edge.reporting.formatting import format_bytes
-from fedlp_edge.reporting.summary import DeviceRound, FinalModel, RoundSummary, Summary
+from fedlp_edge.reporting.summary import DeviceOutcome, DeviceRound, FinalModel, RoundSummary, Summary, Traffic
 from fedlp_edge.simulation import load_experiment
+from fedlp_edge.simulation.experiment import ExportChoice, FleetSettings, SimulatedData, SimulationSettings
+from fedlp_edge.wire import messages
+from fedlp_edge.wire.admission import RejectionReason
 from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES
-from fedlp_edge.wire.messages import PROTOCOL
+from fedlp_edge.wire.messages import PROTOCOL, FromCoordinator, FromDevice
 from fedlp_edge.worker.jobs import ExportedModel
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +84,22 @@ def test_configuration_page_has_every_key_and_no_other() -> None:
     expected = tables_of(inspect.type_info(FleetConfig))
 
     assert {table: set(keys) for table, keys in documented_settings().items()} == expected
+
+
+def test_simulation_page_has_every_key_and_default_of_its_own() -> None:
+    rows = re.findall(r"^\| `\[(\w+)\] (\w+)` \| (.*?) \|", page("docs/simulation.md"), re.MULTILINE)
+
+    own = {"data": SimulatedData, "fleet": FleetSettings, "export": ExportChoice, "simulation": SimulationSettings}
+    assert {(table, key) for table, key, _ in rows} == {
+        (table, key) for table, kind in own.items() for key in kind.__struct_fields__
+    }
+    for table, key, default in rows:
+        value = getattr(own[table](), key)
+        assert (
+            default in ("none", "the experiment's")
+            if value in ((), {}, None)
+            else json.loads(default.strip("`")) == value
+        )
 
 
 def test_configuration_page_has_the_right_defaults() -> None:
@@ -151,12 +171,43 @@ def test_brokers_page_has_what_a_queue_allows() -> None:
         assert round((limits.broadcast or 0) * DEFAULT_CHUNK_BYTES / 1e6) == int(ahead)
 
 
-@pytest.mark.parametrize("kind", [Summary, RoundSummary, DeviceRound, FinalModel, ExportedModel])
-def test_run_directory_page_has_every_key_of_the_summary(kind: type[msgspec.Struct]) -> None:
-    text = page("docs/run-directory.md")
+def keys_of_tables(text: str) -> list[set[str]]:
+    """What the first column of each table has in backticks, table by table."""
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    return [
+        {key for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)}
+        for table in tables
+    ]
 
-    missing = [key for key in kind.__struct_fields__ if f"`{key}`" not in text]
-    assert missing == []
+
+def test_run_directory_page_has_every_key_of_the_summary() -> None:
+    kinds = (Summary, RoundSummary, DeviceRound, DeviceOutcome, Traffic, FinalModel, ExportedModel)
+    (_, text) = page("docs/run-directory.md").split("## summary.json\n")
+    tables = keys_of_tables(text)
+
+    for kind, keys in zip(kinds, tables, strict=False):
+        if kind is not Traffic:  # whose table is of purposes
+            assert keys == set(kind.__struct_fields__), kind.__name__
+
+
+def test_monitoring_page_has_every_key_of_the_state() -> None:
+    (shown,) = re.findall(r"^```json\n(.*?)^```", page("docs/monitoring.md"), re.MULTILINE | re.DOTALL)
+
+    assert msgspec.convert(json.loads(shown), RunState).fleet == "shop"
+    assert set(json.loads(shown)) == set(RunState.__struct_fields__)
+
+
+def test_profiles_page_has_the_figures_of_the_boards() -> None:
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| (\d+).* \| (\d+) GB.* \| (\d+) ([MG])bit/s \|$", page("docs/profiles.md"), re.MULTILINE
+    )
+
+    boards = {profile.name: profile for profile in load_profiles() if profile.ram_mb}
+    assert {name for name, *_ in rows} == set(boards)
+    for name, cores, ram, link, unit in rows:
+        board = boards[name]
+        assert (1000 * int(ram), int(link) * (1000 if unit == "G" else 1)) == (board.ram_mb, board.link_mbit_per_second)
+        assert name == "phone-arm64" or int(cores) == board.threads
 
 
 @pytest.mark.parametrize("kind", get_args(AnyEvent), ids=lambda kind: kind.__name__)
@@ -170,6 +221,28 @@ def test_run_directory_page_has_every_event(kind: type[msgspec.Struct]) -> None:
 def test_protocol_page_names_the_version() -> None:
     (version,) = re.findall(r"Version (\d+),\s+which `Announcement.protocol`", page("docs/wire-protocol.md"))
     assert int(version) == PROTOCOL
+
+
+@pytest.mark.parametrize(("topic", "union"), [("down/ID", FromCoordinator), ("up/ID", FromDevice)])
+def test_protocol_page_has_the_messages_of_a_topic(topic: str, union: object) -> None:
+    (row,) = re.findall(rf"^\| `{topic}` \| (.*?) \|", page("docs/wire-protocol.md"), re.MULTILINE)
+
+    assert set(re.findall(r"`(\w+)`", row)) == {kind.__name__ for kind in get_args(union)}
+
+
+def test_security_page_has_every_reason_to_refuse_an_update() -> None:
+    (text,) = re.findall(r"^## Why updates are refused$(.*?)^### ", page("docs/security.md"), re.MULTILINE | re.DOTALL)
+    (table,) = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+
+    assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == [*RejectionReason, "implausible"]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_fields_of_messages_exist(path: Path) -> None:
+    named = re.findall(r"`(\w+)\.(\w+)`", path.read_text(encoding="utf-8"))
+
+    kinds = vars(messages)
+    assert [f"{kind}.{field}" for kind, field in named if kind in kinds and not hasattr(kinds[kind], field)] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -148,3 +148,12 @@ def test_commands_are_found_in_blocks_and_sentences() -> None:
 )
 def test_wrong_command_is_told(line: str, fault: str) -> None:
     assert fault in fault_of(line, True)
+
+
+def test_planning_page_has_the_options_of_its_command() -> None:
+    text = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8").partition("## What a machine has")[0]
+    rows = "".join(re.findall(r"^\| (`--.*?) \|", text, re.MULTILINE))
+
+    command, _ = command_and_arguments("fedlp plan")
+    options = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
+    assert set(re.findall(r"--[\w-]+", rows)) == options - {"-h", "--help", "--techniques"}

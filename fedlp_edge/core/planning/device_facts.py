@@ -80,7 +80,10 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def without_statistics(facts: DeviceFacts) -> DeviceFacts:
-    """Returns a report without means and deviations of the device's samples, for owners who keep these."""
+    """Returns a report without mean and deviation of the channels of its samples, for owners who keep these.
+
+    Those of columns stay: the fleet agrees on a scale by them.
+    """
     if facts.data is None or facts.data.inputs is None:
         return facts
     data = msgspec.structs.replace(facts.data, inputs=facts.data.inputs.without_channels)

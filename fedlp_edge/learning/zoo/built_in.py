@@ -2,7 +2,7 @@
 
 - ``fedlp-cnn``: the network of the experiments in arXiv 2303.06360, with equal layers and heads.
 - ``fedlp-cnn-narrow``: ``fedlp-cnn`` with a quarter of the channels, for experiments on a CPU.
-- ``small-cnn``: a small network for images of 8x8 pixels and more, and for windows [channels, length], fast enough for
+- ``small-cnn``: a small network for images of 4x4 pixels and more, and for windows [channels, length], fast enough for
   a fleet on one machine.
 - ``mlp``: a network with three hidden layers, for samples of any fixed shape.
 """
