@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,10 @@ class WindowPlan:
     def rows(self) -> int:
         """Number of rows of a sample."""
         return max(1, self.window)
+
+    def take(self, indices: Indices) -> WindowPlan:
+        """Returns the plan of some of the samples, int64 [M]."""
+        return replace(self, starts=self.starts[indices], first=self.first[indices], last=self.last[indices])
 
     def split(self, indices: Indices, share: float) -> tuple[Chosen, Chosen]:
         """Returns which of some samples lie before the last part of their series, and which lie in it; each bool [M].
