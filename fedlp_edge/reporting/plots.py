@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from fedlp_edge.errors import StorageError
 from fedlp_edge.reporting.answer_counts import AnswerCounts, ValueCounts
 from fedlp_edge.reporting.formatting import format_metric, is_share, metric_label
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
-from fedlp_edge.reporting.summary import Summary, trained_exits, values_of
+from fedlp_edge.reporting.summary import RoundSummary, Summary, trained_exits, values_of
 from fedlp_edge.system.lifecycle import install_command
 from fedlp_edge.system.printable import counted
 
@@ -93,25 +93,12 @@ def metric_figure(summary: Summary) -> Figure:
         name = f"depth {depth}" + (" (full)" if depth == max(measured) else "")
         for points, style, where in ((central, "-", ""), (on_devices, "--", " on devices")):
             if of_exit := points.get(depth):
-                rounds = [point[0] for point in of_exit]
-                values = [factor * point[1] for point in of_exit]
                 label = f"{name}{where}: {format_metric(metric, of_exit[-1][1])}"
-                axes.plot(
-                    rounds, values, color=colour, linewidth=2, linestyle=style, marker="o", markersize=4, label=label
-                )
-                spread = [factor * point[2] for point in of_exit]
-                if any(spread):
-                    low = [value - half for value, half in zip(values, spread, strict=True)]
-                    high = [value + half for value, half in zip(values, spread, strict=True)]
-                    axes.fill_between(rounds, low, high, color=colour, alpha=0.12, linewidth=0)
+                scaled = [(round, factor * value, factor * spread) for round, value, spread in of_exit]
+                _draw_points(axes, scaled, colour, style, label)
     mean = summary.rounds[-1].answer == "mean"
-    judged = [entry for entry in summary.rounds if central and entry.accuracy]
-    of_other = [entry.exits if mean else entry.ensemble for entry in judged]
-    if metric == "accuracy" and any(of_other):
-        deepest = max(depths if mean and depths else measured)
-        other = [100 * values.get(deepest, float("nan")) for values in of_other]
-        label = f"{f'exit {deepest} alone' if mean else 'all exits together'}: {other[-1]:.1f} %"
-        axes.plot([e.round for e in judged], other, color=TEXT, linewidth=1.5, linestyle="--", label=label)
+    if metric == "accuracy" and central:
+        _draw_other_answer(axes, summary.rounds, max(depths if mean and depths else measured))
     axes.set_ylabel(f"{metric_label(metric)} on held-out data" + (" (%)" if factor == 100 else ""))
     if factor == 100:
         axes.set_ylim(0, 101)
@@ -121,6 +108,26 @@ def metric_figure(summary: Summary) -> Figure:
     set_title(axes, f"{summary.model}: {metric_label(metric)}{of} by depth")
     _round_axis(axes, [entry.round for entry in summary.rounds])
     return figure
+
+
+def _draw_points(axes: Axes, points: _Points, colour: object, style: str, label: str) -> None:
+    """Draws the values of one depth as a line, with the spread around it."""
+    rounds, values = [point[0] for point in points], [point[1] for point in points]
+    axes.plot(rounds, values, color=colour, linewidth=2, linestyle=style, marker="o", markersize=4, label=label)
+    if any(spread for _, _, spread in points):
+        low, high = [value - spread for _, value, spread in points], [value + spread for _, value, spread in points]
+        axes.fill_between(rounds, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _draw_other_answer(axes: Axes, rounds: Sequence[RoundSummary], depth: int) -> None:
+    """Draws the accuracy of the answer that the run is not judged by, at one depth: an exit alone, or all together."""
+    mean = rounds[-1].answer == "mean"
+    judged = [entry for entry in rounds if entry.accuracy]
+    of_other = [entry.exits if mean else entry.ensemble for entry in judged]
+    if any(of_other):
+        other = [100 * values.get(depth, float("nan")) for values in of_other]
+        label = f"{f'exit {depth} alone' if mean else 'all exits together'}: {other[-1]:.1f} %"
+        axes.plot([e.round for e in judged], other, color=TEXT, linewidth=1.5, linestyle="--", label=label)
 
 
 _Points = list[tuple[int, float, float]]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -147,55 +148,84 @@ def _judging(summary: Summary) -> list[RenderableType]:
     return [Text("\n".join(lines))] if lines else []
 
 
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table of models.
+
+    Attributes:
+        heading: Heading; ``>`` at its end aligns the column to the right.
+        cell: Function that returns the text of a depth.
+    """
+
+    heading: str
+    cell: Callable[[int], str]
+
+
 def _models(summary: Summary, accuracy: dict[int, float], on_devices: dict[int, DeviceScores]) -> RenderableType:
     """Returns the table of what models are worth by depth: on central data, on devices, and in their ONNX files."""
-    trained = trained_exits(summary)
-    exported = {model.depth: model for model in summary.onnx}
     judged = _judged_round(summary)
-    tiers = judged.tiers if judged else {}
-    answer = judged.answer if judged else "exit"
-    # Beside what models answer with stands the other: each exit alone, or the mean of the exits up to it.
-    others = "exit alone" if answer == "mean" else "ensemble"
-    other = ((judged.exits if answer == "mean" else judged.ensemble) if judged else None) or {}
-    if summary.task != "classification":
-        tiers = {}  # without classes every device has the same test set
-    extra = [*([f"{others}>"] if other else []), *(["own classes>"] if tiers else [])]
-    proofs = {proof.depth: proof for proof in summary.proofs}
-    central = any(found.accuracy is not None for found in exported.values())
-    # Beside the accuracy stands the metric that the run is judged by, or that stands for a task without an accuracy.
-    metrics = _central_metrics(summary)
-    metric = main_metric(next(iter(metrics.values())), summary.metric) if metrics else ""
-    if accuracy and metric == "accuracy":
-        metric, metrics = "", {}
-    of_task = default_metric(summary.task)
-    columns = [
-        *(["PyTorch>"] if accuracy else []),
-        *([f"{metric_label(metric)}>"] if metric else []),
-        *extra,
-        *(["on devices"] if on_devices else []),
-        *(["onnxruntime>"] if central else []),
-        *(["max |difference|>"] if exported else []),
-        *(["proved on>"] if proofs else []),
-        "ONNX file" if exported else "",
-    ]
-    table = _table(ANSWERING[answer], *columns)
-    depths = sorted(accuracy.keys() | metrics.keys() | tiers.keys() | on_devices.keys() | exported.keys())
+    exported = {model.depth: model for model in summary.onnx}
+    columns = _central_columns(summary, accuracy)
+    if on_devices:
+        columns.append(_Column("on devices", lambda depth: _scores(on_devices.get(depth), summary.metric)))
+    columns += _file_columns(summary, exported)
+    trained = trained_exits(summary)
+    tiers = judged.tiers if judged and summary.task == "classification" else {}
+    central = accuracy.keys() | _central_metrics(summary).keys() | tiers.keys()
+    depths = sorted(central | on_devices.keys() | exported.keys())
+    last = "ONNX file" if exported else ""
+    table = _table(ANSWERING[judged.answer if judged else "exit"], *(column.heading for column in columns), last)
     for depth in depths:
-        model = exported.get(depth)
-        file = f"{ONNX_DIRECTORY}/{model.file}" if model else "-" if exported else ""
+        file = f"{ONNX_DIRECTORY}/{exported[depth].file}" if depth in exported else "-" if exported else ""
         table.add_row(
             Text(f"{depth_bar(depth, depths[-1])} {depth}", style="cyan"),
-            *([format_share(accuracy.get(depth))] if accuracy else []),
-            *([format_metric(metric, metrics.get(depth, {}).get(metric))] if metric else []),
-            *([format_metric(of_task, other.get(depth))] if other else []),
-            *([format_metric(of_task, tiers.get(depth))] if tiers else []),
-            *([_scores(on_devices.get(depth), summary.metric)] if on_devices else []),
-            *([format_share(model.accuracy if model else None)] if central else []),
-            *([_difference(model, proofs.get(depth))] if exported else []),
-            *([_proved(proofs.get(depth))] if proofs else []),
+            *(column.cell(depth) for column in columns),
             Text(file if depth in trained else UNTRAINED, style="" if depth in trained else "dim"),
         )
     return table
+
+
+def _central_columns(summary: Summary, accuracy: dict[int, float]) -> list[_Column]:
+    """Returns what central data say, of the accuracy, of the metric that stands for a run, and of other answers."""
+    columns = []
+    if accuracy:
+        columns.append(_Column("PyTorch>", lambda depth: format_share(accuracy.get(depth))))
+    # Beside the accuracy stands the metric that the run is judged by, or that stands for a task without an accuracy.
+    metrics = _central_metrics(summary)
+    metric = main_metric(next(iter(metrics.values())), summary.metric) if metrics else ""
+    if metric and not (accuracy and metric == "accuracy"):
+        values = {depth: found[metric] for depth, found in metrics.items() if metric in found}
+        columns.append(_by_depth(metric_label(metric), metric, values))
+    judged = _judged_round(summary)
+    if judged is None:
+        return columns
+    of_task = default_metric(summary.task)
+    # Beside what models answer with stands the other: each exit alone, or the mean of the exits up to it.
+    heading, other = ("exit alone", judged.exits) if judged.answer == "mean" else ("ensemble", judged.ensemble)
+    if other:
+        columns.append(_by_depth(heading, of_task, other))
+    if judged.tiers and summary.task == "classification":  # without classes every device has the same test set
+        columns.append(_by_depth("own classes", of_task, judged.tiers))
+    return columns
+
+
+def _by_depth(heading: str, metric: str, values: Mapping[int, float]) -> _Column:
+    """Returns the column of a metric."""
+    return _Column(f"{heading}>", lambda depth: format_metric(metric, values.get(depth)))
+
+
+def _file_columns(summary: Summary, exported: Mapping[int, ExportedModel]) -> list[_Column]:
+    """Returns what was found out about the ONNX files."""
+    proofs = {proof.depth: proof for proof in summary.proofs}
+    columns = []
+    if any(model.accuracy is not None for model in exported.values()):
+        accuracy = {depth: model.accuracy for depth, model in exported.items()}
+        columns.append(_Column("onnxruntime>", lambda depth: format_share(accuracy.get(depth))))
+    if exported:
+        columns.append(_Column("max |difference|>", lambda depth: _difference(exported.get(depth), proofs.get(depth))))
+    if proofs:
+        columns.append(_Column("proved on>", lambda depth: _proved(proofs.get(depth))))
+    return columns
 
 
 def _central_metrics(summary: Summary) -> dict[int, dict[str, float]]:

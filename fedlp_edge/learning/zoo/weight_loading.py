@@ -69,16 +69,7 @@ def start_from(model: LayeredModel, settings: ModelSettings, weights: StartWeigh
     digest = file_digest(path)
     if weights.sha256 not in ("", digest):
         raise StartWeightsError(f"{path} has changed: its SHA-256 is {digest}, and was {weights.sha256}")
-    held_there = read_weights(path)
-    tensors = {name: value for name, value in held_there.items() if value.is_floating_point()}
-    if held_there and not tensors:
-        raise StartWeightsError(
-            f"{path} holds whole numbers alone, as a quantised model does: give the weights before quantisation"
-        )
-    if adapter := next((name for name in tensors if _ADAPTER.search(name)), None):
-        raise StartWeightsError(
-            f"{path} holds adapters beside the weights ({adapter}): merge them first, as peft's merge_and_unload() does"
-        )
+    tensors = _read_tensors(path)
     targets = _Targets.of(model)
     keys = _matched(targets, tensors, path)
     draft = _Draft(settings.input[0] if settings.input else 0)
@@ -97,21 +88,54 @@ def start_from(model: LayeredModel, settings: ModelSettings, weights: StartWeigh
     with torch.no_grad():
         for name, value in draft.values.items():
             held[name].copy_(value)
-    used = {keys[name] for name in targets.specs if name in keys}
-    shared = {name.partition(".")[0] for name in targets.specs}
-    known = {
-        part for name in held for unit, _, tail in [name.partition(".")] if unit in shared for part in (name, tail)
-    }
     return StartWeightsReport(
         source=weights.source,
         sha256=digest,
         taken=tuple(targets.shown(name) for name in draft.values if name not in draft.reshaped),
         reshaped={targets.shown(name): how for name, how in draft.reshaped.items()},
         anew={targets.shown(name): why for name, why in draft.anew.items()},
-        left_out=tuple(name for name in tensors if name not in used and name not in known),
+        left_out=_left_out(tensors, targets, keys, held),
         parameters=sum(value.numel() for value in draft.values.values()),
         of=sum(spec.numel for spec in targets.specs.values()),
     )
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Returns the floating-point tensors of a file.
+
+    Raises:
+        StartWeightsError: The file cannot be read, or holds no weights that a model can start from.
+    """
+    held = read_weights(path)
+    tensors = {name: value for name, value in held.items() if value.is_floating_point()}
+    if held and not tensors:
+        raise StartWeightsError(
+            f"{path} holds whole numbers alone, as a quantised model does: give the weights before quantisation"
+        )
+    if adapter := next((name for name in tensors if _ADAPTER.search(name)), None):
+        raise StartWeightsError(
+            f"{path} holds adapters beside the weights ({adapter}): merge them first, as peft's merge_and_unload() does"
+        )
+    return tensors
+
+
+def _left_out(
+    tensors: Collection[str], targets: _Targets, keys: Mapping[str, str], held: Collection[str]
+) -> tuple[str, ...]:
+    """Returns the names of a file that are none of the model's.
+
+    Args:
+        tensors: Names in the file.
+        targets: Tensors that could be filled.
+        keys: Name in the file of each of them that has one.
+        held: Names of all tensors of the layered model, in which constants have names of the file, too.
+    """
+    used = {keys[name] for name in targets.specs if name in keys}
+    shared = {name.partition(".")[0] for name in targets.specs}
+    known = {
+        part for name in held for unit, _, tail in [name.partition(".")] if unit in shared for part in (name, tail)
+    }
+    return tuple(name for name in tensors if name not in used and name not in known)
 
 
 @dataclass(frozen=True)

@@ -88,44 +88,70 @@ def _below(folder: Path) -> list[Path]:
 def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> LabelledFiles:
     root = spec.path
     splits = _split_folders(root)
-    divided = bool(splits)
     base = splits.get(split, root)
     everywhere = [path.relative_to(part) for part in (splits.values() or (root,)) for path in _below(part)]
-    noise = sum(path.parts[0] == _NOISE for path in everywhere)
-    everywhere = [path for path in everywhere if path.parts[0] != _NOISE]
-    beside = sum(len(path.parts) < 2 for path in everywhere)
-    classes = sorted({normalized_name(path.parts[0]) for path in everywhere if len(path.parts) > 1})
-    unknown_kinds = _of_unread_kinds(root)
+    labelled = [path for path in everywhere if _is_labelled(path)]
+    classes = sorted({normalized_name(path.parts[0]) for path in labelled})
+    unread = _of_unread_kinds(root)
     if not classes:
-        what = f"{unknown_kinds}; " if unknown_kinds else ""
+        what = f"{unread}; " if unread else ""
         raise DataError(f"{root} holds no sounds in folders of classes: {what}it needs CLASS/*.wav, or {LABELS}")
-    listing = find_class_listing(root)
-    names = read_class_listing(listing) if listing is not None else tuple(classes)
-    if unknown := [name for name in classes if name not in names]:
-        raise DataError(f"{root / unknown[0]} is a class that {listing} does not name")
-    files = [path for path in _below(base) if path.relative_to(base).parts[0] != _NOISE]
-    files = [path for path in files if len(path.relative_to(base).parts) > 1]
+    names = _class_names(root, classes)
+    files = [path for path in _below(base) if _is_labelled(path.relative_to(base))]
     paths = [path.relative_to(base).as_posix() for path in files]
-    if not divided and spec.held_out is not None:
+    if not splits and spec.held_out is not None:
         listed = _listed_tests(root)
         in_test = np.isin(paths, listed) if listed else is_in_test_split(keys_of_names(paths), spec.held_out)
         keep = np.flatnonzero(in_test == (split == "test")).tolist()
         files, paths = [files[i] for i in keep], [paths[i] for i in keep]
     labels = np.asarray([names.index(normalized_name(path.split("/")[0])) for path in paths], np.int64)
     targets = read_targets(labels, len(labels), names, str(root), kind) if files else Targets(labels, names, "class")
-    in_none = f"{counted(beside, 'sound')} in no class folder" if beside else ""
-    left_out = filter(None, (in_none, f"{counted(noise, 'sound')} of {_NOISE}" if noise else "", unknown_kinds))
-    inner = "" if divided else inner_split_remark(path.as_posix() for path in everywhere if len(path.parts) > 1)
-    alike = ", ".join(alike_in_capitals(names))
-    doubts = (
-        f"left out: {said}" if (said := ", ".join(left_out)) else "",
-        f"classes that differ in capitals alone count as different: {alike}" if alike else "",
-        f"the folders in {classes[0]} count as one class: name {classes[0]} itself if they are the classes"
-        if len(classes) == 1 and len({path.parent for path in everywhere if len(path.parts) > 1}) > 1
-        else "",
+    inner = "" if splits else inner_split_remark(path.as_posix() for path in labelled)
+    doubts = (_left_out(everywhere, unread), _alike(names), _one_class(classes, labelled))
+    return LabelledFiles(base, files, tuple(paths), targets, "; ".join(filter(None, (inner, *doubts))))
+
+
+def _is_labelled(path: Path) -> bool:
+    """Tells whether a sound, by its path below the folders of classes, lies in one of these."""
+    return len(path.parts) > 1 and path.parts[0] != _NOISE
+
+
+def _class_names(root: Path, classes: list[str]) -> tuple[str, ...]:
+    """Returns the names of all classes: those of the folders, or of a listing beside them.
+
+    Raises:
+        DataError: A folder is none of the listed classes.
+    """
+    listing = find_class_listing(root)
+    names = read_class_listing(listing) if listing is not None else tuple(classes)
+    if unknown := [name for name in classes if name not in names]:
+        raise DataError(f"{root / unknown[0]} is a class that {listing} does not name")
+    return names
+
+
+def _left_out(everywhere: list[Path], unread: str) -> str:
+    """Returns which sounds no class has."""
+    noise = sum(path.parts[0] == _NOISE for path in everywhere)
+    beside = sum(len(path.parts) == 1 for path in everywhere)
+    parts = (
+        f"{counted(beside, 'sound')} in no class folder" if beside else "",
+        f"{counted(noise, 'sound')} of {_NOISE}" if noise else "",
+        unread,
     )
-    remarks = "; ".join(filter(None, (inner, *doubts)))
-    return LabelledFiles(base, files, tuple(paths), targets, remarks)
+    said = ", ".join(filter(None, parts))
+    return f"left out: {said}" if said else ""
+
+
+def _alike(names: tuple[str, ...]) -> str:
+    alike = ", ".join(alike_in_capitals(names))
+    return f"classes that differ in capitals alone count as different: {alike}" if alike else ""
+
+
+def _one_class(classes: list[str], labelled: list[Path]) -> str:
+    """Returns a remark where the only class has folders, which may be the classes."""
+    if len(classes) > 1 or len({path.parent for path in labelled}) == 1:
+        return ""
+    return f"the folders in {classes[0]} count as one class: name {classes[0]} itself if they are the classes"
 
 
 def _split_folders(root: Path) -> dict[Split, Path]:
