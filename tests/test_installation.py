@@ -144,3 +144,9 @@ def test_make_runs_nothing_of_the_place_that_a_checkout_was_copied_from(tmp_path
     assert f".venv was made in /home/me/before, and this is {tmp_path.resolve()}: make clean" in refused.stderr
     assert make(tmp_path, "clean").returncode == 0
     assert not ready.exists()
+
+
+def test_service_needs_no_newer_systemd_than_boards_have() -> None:
+    unit = (ROOT / "deploy" / "fedlp-agent.service").read_text(encoding="utf-8")
+    assert "%" not in unit, "%d is unknown to Ubuntu 22.04, and so to JetPack 6"
+    assert "LoadCredential=broker-password:/etc/fedlp/broker-password" in unit

@@ -26,6 +26,9 @@ KEEPALIVE_SECONDS = 30
 
 URL_VARIABLE = "FEDLP_BROKER_URL"
 
+CREDENTIAL = "broker-password"
+"""Name of the systemd credential (``LoadCredential=``) that is the broker's password where nothing else names it."""
+
 _MISSPELT = {
     **dict.fromkeys(("USER", "USER_NAME", "LOGIN"), "USERNAME"),
     **dict.fromkeys(("PASS", "PASSWD", "PW", "PASSWORT"), "PASSWORD"),
@@ -47,7 +50,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
             ports default to 1883, 8883, 80 and 443, the path to ``/mqtt`` (``FEDLP_BROKER_URL``).
         username: User name of the login (``FEDLP_BROKER_USERNAME``).
         password: Password (``FEDLP_BROKER_PASSWORD``); keep the configuration file private, or use ``password_file``.
-        password_file: File whose first line is the password (``FEDLP_BROKER_PASSWORD_FILE``).
+        password_file: File whose first line is the password (``FEDLP_BROKER_PASSWORD_FILE``, else the systemd
+            credential ``broker-password``).
         ca: PEM file with the authority that signed the broker's certificate (``FEDLP_BROKER_CA``); the
             system's authorities by default.
         certificate: PEM file with the client's certificate (``FEDLP_BROKER_CERT``).
@@ -283,9 +287,19 @@ def _password(
         return _first_line(settings.password_file), expand_user(settings.password_file)
     if named := environ.get("FEDLP_BROKER_PASSWORD"):
         return named, None
-    if file := environ.get("FEDLP_BROKER_PASSWORD_FILE"):
+    if file := environ.get("FEDLP_BROKER_PASSWORD_FILE") or _credential(environ):
         return _first_line(file), expand_user(file)
     return None, None
+
+
+def _credential(environ: Mapping[str, str]) -> str:
+    """Returns the file of the password that a service manager hands over; empty without one.
+
+    systemd names the directory by this variable from version 247 on. Its ``%d`` in unit files is known from 251 on
+    alone, which Debian 11 and Ubuntu 22.04 do not have.
+    """
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    return str(Path(directory, CREDENTIAL)) if directory and os.access(Path(directory, CREDENTIAL), os.F_OK) else ""
 
 
 def _first_line(path: str) -> str:

@@ -85,6 +85,19 @@ def test_password_file_may_come_from_the_environment(tmp_path: Path) -> None:
     assert BrokerAddress.parse("mqtt://broker", environ).password == "hidden"
 
 
+def test_a_credential_of_systemd_is_the_password_where_nothing_else_names_one(tmp_path: Path) -> None:
+    environ = {"FEDLP_BROKER_USERNAME": "pi", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert BrokerAddress.parse("mqtt://broker", environ).password is None
+
+    (tmp_path / "broker-password").write_text("handed over\n")
+    found = BrokerAddress.parse("mqtt://broker", environ)
+    assert (found.password, found.password_file) == ("handed over", tmp_path / "broker-password")
+
+    (tmp_path / "broker-password").write_text("renewed\n")
+    assert found.renewed().password == "renewed"
+    assert BrokerAddress.parse("mqtt://broker", {**environ, "FEDLP_BROKER_PASSWORD": "other"}).password == "other"
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
