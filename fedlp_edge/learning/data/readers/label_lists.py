@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -89,16 +89,16 @@ def list_labelled(
     """
     base = listing.parent
     known = {unicodedata.normalize("NFC", path.relative_to(base).as_posix()): path for path in found}
-    labels, columns, gaps, groups = _read(listing, known, group)
-    names = tuple(sorted(known.keys() & labels.keys()))
+    listed = _read(listing, known, group)
+    names = tuple(sorted(known.keys() & listed.labels.keys()))
     if not names:
-        first = next(iter(labels), "nothing")
+        first = next(iter(listed.labels), "nothing")
         raise DataError(f"{listing} names no file that is there; it names {first!r}, from {base} on")
-    targets = _targets(listing, [labels[name] for name in names], columns, kind)
+    targets = _targets(listing, [listed.labels[name] for name in names], listed.columns, kind)
     lists = []
-    if gaps:
-        lists.append(f"{counted(gaps, 'line')} of {LABELS} without a label")
-    if missing := len(labels) - len(names):
+    if listed.gaps:
+        lists.append(f"{counted(listed.gaps, 'line')} of {LABELS} without a label")
+    if missing := len(listed.labels) - len(names):
         lists.append(f"{counted(missing, 'line')} of {LABELS} whose file is missing or of another kind")
     if unnamed := len(known) - len(names):
         lists.append(f"{counted(unnamed, 'file')} that {LABELS} does not name")
@@ -114,7 +114,7 @@ def list_labelled(
         names=tuple(names[index] for index in keep.tolist()),
         targets=Targets(targets.y[keep], targets.names, targets.kind),
         remarks=f"left out: {', '.join(lists)}" if lists else "",
-        groups=tuple(groups[names[index]] for index in keep.tolist()) if groups else (),
+        groups=tuple(listed.groups[names[index]] for index in keep.tolist()) if listed.groups else (),
     )
 
 
@@ -124,50 +124,75 @@ def _split_of(name: str) -> Split | None:
     return next((split for split, names in SPLIT_NAMES.items() if folder in names), None)
 
 
-def _read(
-    listing: Path, known: Collection[str], group: str
-) -> tuple[dict[str, list[str]], tuple[str, ...], int, dict[str, str]]:
-    """Returns the labels by file, the names of their columns, the number of lines without a label, and the groups."""
+@dataclass(slots=True)
+class _Listed:
+    """What a list says.
+
+    Attributes:
+        columns: Names of the columns of labels.
+        labels: Labels by the path of the file below the folder.
+        groups: Names of groups likewise, where a column has them; empty for a gap.
+        gaps: Number of lines without a label.
+    """
+
+    columns: tuple[str, ...]
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    gaps: int = 0
+
+
+def _read(listing: Path, known: Collection[str], group: str) -> _Listed:
+    """Reads a list.
+
+    Args:
+        listing: The list.
+        known: Paths of the files below its folder.
+        group: Name of the column of groups, if there is such a column.
+    """
     form = find_format(listing)
     start = 0 if form.columns[0] else 1  # pandas writes its index into a column without a name
     if form.columns[0].replace("\\", "/").removeprefix("./") in known:
         raise DataError(
             f"{listing}:1: the first line is that of a file: put a line of names above it, such as file,label"
         )
-    columns = tuple(name for name in form.columns[start + 1 :] if name)
-    place = columns.index(group) if group in columns else None
-    if place is not None:
-        columns = (*columns[:place], *columns[place + 1 :])
-    if not columns:
+    named = tuple(name for name in form.columns[start + 1 :] if name)
+    listed = _Listed(tuple(name for name in named if name != group))
+    if not listed.columns:
         raise DataError(f"{listing}:1: a column of paths and at least one of labels must be named")
-    labels: dict[str, list[str]] = {}
-    groups: dict[str, str] = {}
-    gaps = 0
-    rows = [(line, [field.strip() for field in row][start:]) for line, row in rows_of(listing, form)]
+    rows = [(line, [text.strip() for text in row][start:]) for line, row in rows_of(listing, form)]
     rows = [(line, fields) for line, fields in rows if any(fields)]
     written = [unicodedata.normalize("NFC", fields[0].replace("\\", "/")).removeprefix("./") for _, fields in rows]
     for name, (line, fields) in zip(_paths(written, known, listing.parent.name), rows, strict=True):
-        if name in labels:
-            raise DataError(f"{listing}:{line}: {name!r} stands in it twice: remove one")
-        width = len(columns) + 1 + (place is not None)
-        if len(fields) < width:
-            raise DataError(f"{listing}:{line}: {len(fields)} fields, but the header names {width} columns")
-        values = fields[1:width]
-        if place is not None:
-            owner = values.pop(place)
-            groups[name] = "" if owner in _GAPS else owner
-        if len(columns) > 1:
-            if any(value in _GAPS for value in values):
-                gaps += 1
-                continue
-            bad = next((column for column, value in zip(columns, values, strict=True) if not _is_number(value)), None)
-            if bad is not None:
-                raise DataError(
-                    f"{listing}:{line}: column {bad!r} holds {values[columns.index(bad)]!r}, not a number: several "
-                    "columns are numbers, or 0 and 1 for each label; leave out all others"
-                )
-        labels[name] = [value.replace(",", ".") for value in values] if form.decimal == "," else values
-    return labels, columns, gaps, groups
+        place = f"{listing}:{line}"
+        if name in listed.labels:
+            raise DataError(f"{place}: {name!r} stands in it twice: remove one")
+        if len(fields) <= len(named):
+            raise DataError(f"{place}: {len(fields)} fields, but the header names {len(named) + 1} columns")
+        values = dict(zip(named, fields[1:], strict=False))
+        if group in values:
+            owner = values.pop(group)
+            listed.groups[name] = "" if owner in _GAPS else owner
+        if len(values) > 1 and not _GAPS.isdisjoint(values.values()):
+            listed.gaps += 1
+            continue
+        if len(values) > 1:
+            _check_numbers(values, place)
+        listed.labels[name] = [value.replace(",", ".") if form.decimal == "," else value for value in values.values()]
+    return listed
+
+
+def _check_numbers(values: Mapping[str, str], place: str) -> None:
+    """Checks the values of several columns.
+
+    Raises:
+        DataError: One is not a number.
+    """
+    for column, value in values.items():
+        if not _is_number(value):
+            raise DataError(
+                f"{place}: column {column!r} holds {value!r}, not a number: several columns are numbers, or 0 and 1 "
+                "for each label; leave out all others"
+            )
 
 
 def _paths(written: Sequence[str], known: Collection[str], folder: str) -> list[str]:
