@@ -303,6 +303,19 @@ def test_tests_that_a_page_names_are_there(path: Path) -> None:
     assert missing == []
 
 
+def test_page_of_the_benchmarks_has_every_script() -> None:
+    scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text("utf-8")}
+
+    assert set(re.findall(r"^\| `(\w+\.py)` \|", page("benchmarks/README.md"), re.MULTILINE)) == scripts
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_benchmarks_that_a_page_calls_have_these_options(path: Path) -> None:
+    for name, words in re.findall(r"-m benchmarks\.(\w+)((?: [^`\n]*)?)", path.read_text("utf-8")):
+        code = page(f"benchmarks/{name}.py")
+        assert [option for option in re.findall(r"--[a-z-]+", words) if f'"{option}"' not in code] == [], name
+
+
 SNIPPETS = [
     pytest.param(path, snippet, id=f"{path.relative_to(ROOT)}-{number}")
     for path in PAGES
