@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from fedlp_edge.errors import StorageError
+from fedlp_edge.errors import ConfigError, StorageError
 from fedlp_edge.reporting.console import open_console, print_unwrapped
 from fedlp_edge.reporting.live_view import picture, serving_table
 from fedlp_edge.reporting.log import FILE_NAME, read_events
@@ -17,6 +17,10 @@ from fedlp_edge.system.path_hints import newest_run, run_hint, shown_path
 
 _RUNS = Path("runs")
 """Directory in which coordinator, simulation and demo make their runs, unless told otherwise."""
+
+
+_BROKERS = ("mqtt:", "mqtts:", "ws:", "wss:")
+"""First parts of a broker's URL that was taken for a path."""
 
 
 def newest_run_here() -> Path:
@@ -35,8 +39,11 @@ def run_status(run: Path) -> int:
     """Prints the final report of a finished run, or the progress of an unfinished one.
 
     Raises:
+        ConfigError: It is the URL of a broker.
         StorageError: The directory holds no run.
     """
+    if run.parts and run.parts[0] in _BROKERS:
+        raise ConfigError("status takes the directory of a run; who is at a broker is listed by fedlp fleet URL")
     console = open_console()
     summary = load(run / "summary.json") if (run / "summary.json").exists() else None
     events = read_events(run / FILE_NAME)

@@ -10,7 +10,7 @@ import pytest
 
 from fedlp_edge.cli.status import newest_run_here, run_status
 from fedlp_edge.core.metrics.serving_report import ServingReport
-from fedlp_edge.errors import StorageError
+from fedlp_edge.errors import ConfigError, StorageError
 from fedlp_edge.reporting.events import DeviceServing, RoundStarted, RunStarted
 from fedlp_edge.storage.run_directory import RunDirectory
 
@@ -72,3 +72,9 @@ def test_without_a_name_it_is_the_newest_run_in_runs(tmp_path: Path, monkeypatch
         checkpoints.mkdir(parents=True)
         os.utime(checkpoints, (time, time))
     assert newest_run_here() == Path("runs/shop-2")
+
+
+@pytest.mark.parametrize("url", ["mqtt://broker.local", "wss://broker.local/mqtt"])
+def test_a_broker_is_looked_at_by_another_command(url: str) -> None:
+    with pytest.raises(ConfigError, match="status takes the directory of a run; who is at a broker is listed by fedlp"):
+        run_status(Path(url))
