@@ -1,0 +1,69 @@
+"""Figures in the documentation are those of the code: what a page says in these words is made of its constants."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.limits import LIMITS as COORDINATOR
+from device_agent.limits import LIMITS as AGENT
+from fedlp_edge.core.metrics.serving_report import MAX_REPORTED_LABELS
+from fedlp_edge.core.planning.planner import MIN_AUTO_LPR
+from fedlp_edge.core.planning.prediction import ANY_DEVICE
+from fedlp_edge.core.planning.rules import TIME_SHARE
+from fedlp_edge.core.rounds.settings import RoundSettings
+from fedlp_edge.core.settings import PlannerSettings
+from fedlp_edge.learning.tasks.classification import MAX_CONFUSED
+from fedlp_edge.probe.expected import RUNTIME_MEMORY
+from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY
+from fedlp_edge.release.repository import MAX_ROOTS, Lifetimes
+from fedlp_edge.serving.served_model import MAX_REQUEST_BYTES
+from fedlp_edge.wire.admission import AdmissionLimits
+from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES, HEADER_BYTES, PACKET_ROOM, UNKNOWN_LINK_BYTES
+from tests.test_docs import page
+
+FIGURES = {
+    "wire-protocol.md": (
+        f"after {AGENT.presence.heartbeat_first_seconds:g} to "
+        f"{AGENT.presence.heartbeat_first_seconds * (1 + AGENT.presence.heartbeat_spread):g} seconds of silence",
+        f"at least every {AGENT.presence.heartbeat_longest_seconds * (1 + AGENT.presence.heartbeat_spread):g}:",
+        f"than the link carries in {AGENT.downloads.slice_seconds:g} seconds",
+        f"silent for {COORDINATOR.fetch_seconds:g} seconds",
+        f"or than {COORDINATOR.broadcast_bytes >> 20} MiB,",
+        f"{HEADER_BYTES} bytes of header",
+        f"`chunk_bytes` is {DEFAULT_CHUNK_BYTES >> 10} KiB",
+        f"({PACKET_ROOM - HEADER_BYTES} bytes are kept",
+        f"{UNKNOWN_LINK_BYTES >> 10} KiB are the most on a link",
+        f"messages of {AGENT.link_probe.ping_bytes} bytes",
+        f"exchanges of {AGENT.link_probe.first_bytes >> 10} KiB",
+        f"in {AGENT.link_probe.parts} to {AGENT.link_probe.most_parts} messages",
+        f"sends {AGENT.in_transit.echo_bytes} random bytes",
+    ),
+    "planning.md": (
+        f"less {BOARD_SYSTEM_MEMORY // 10**6} MB for the operating system and {RUNTIME_MEMORY // 10**6} MB",
+        f"+ {ANY_DEVICE.copies:g} * largest parameter + {ANY_DEVICE.operation_bytes / 1e3:g} kB * operations",
+        f"takes by itself; {ANY_DEVICE.base / 1e6:g} MB",
+        f"{ANY_DEVICE.exact:g}, or as calibrated, with exact allocation; {ANY_DEVICE.cached:g} without",
+        f"less `memory_margin` ({PlannerSettings().memory_margin:.0%})".replace("%", " %"),
+        f"may fill {TIME_SHARE} of `deadline_seconds`",
+        f"Below a rate of {MIN_AUTO_LPR} layers",
+        f"less than {AGENT.link.reported_share:.0%}".replace("%", " %"),
+        f"up to {AGENT.link.most_rise_rounds}, so that",
+    ),
+    "security.md": (
+        f"`[rounds] max_sample_ratio` ({RoundSettings().max_sample_ratio:g})",
+        f"`[limits] norm_ratio` ({AdmissionLimits().norm_ratio:g})",
+        f"at most {COORDINATOR.message_burst} times at once",
+    ),
+    "inference.md": (
+        f"larger than {MAX_REQUEST_BYTES >> 20} MiB",
+        f"the {MAX_REPORTED_LABELS} most frequent",
+    ),
+    "releases.md": (f"after {Lifetimes().online_days} days", f"the newest {MAX_ROOTS} roots"),
+    "scaling.md": (f"At most {COORDINATOR.open_uploads} uploads have a file open",),
+    "run-directory.md": (f"of a classification of at most {MAX_CONFUSED} classes",),
+}
+
+
+@pytest.mark.parametrize(("name", "words"), [(name, words) for name, found in FIGURES.items() for words in found])
+def test_figures_of_a_page_are_those_of_the_code(name: str, words: str) -> None:
+    assert words in " ".join(page(f"docs/{name}").split())
