@@ -91,6 +91,40 @@ def test_commands_of_the_documentation_are_taken(path: Path) -> None:
     assert [fault for fault in faults if fault] == []
 
 
+def commands_of(command: Any) -> Iterator[Any]:
+    """Yields a command and all below it."""
+    yield command
+    for inner in getattr(command, "commands", {}).values():
+        yield from commands_of(inner)
+
+
+OPTIONS = {
+    option
+    for app in (fedlp, *SERVICES.values())
+    for command in commands_of(command_of(app))
+    for parameter in command.params
+    for option in (*parameter.opts, *parameter.secondary_opts)
+}
+
+
+def test_options_that_stand_alone_are_those_of_a_command() -> None:
+    found = {
+        (path.name, option)
+        for path in (ROOT / "docs").rglob("*.md")
+        for option in re.findall(r"`(--[a-z][\w-]*)", FENCED.sub("", path.read_text(encoding="utf-8")))
+    }
+
+    assert len(found) > 60
+    assert sorted(pair for pair in found if pair[1] not in OPTIONS) == []
+
+
+def test_roll_out_page_has_every_option_of_the_command() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+
+    options = {parameter.opts[-1] for parameter in command_of(rollout).params if parameter.opts[-1].startswith("--")}
+    assert sorted(option for option in options - {"--verbose"} if option not in page) == []
+
+
 def test_roll_out_page_has_the_defaults_of_the_command() -> None:
     defaults = {parameter.opts[-1]: parameter.default for parameter in command_of(rollout).params}
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
