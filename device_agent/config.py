@@ -46,8 +46,15 @@ class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         threads: Number of onnxruntime's threads; 0 for one per core.
     """
 
-    listen: Annotated[str, msgspec.Meta(pattern=r"^(|.+:[0-9]{1,5})\Z")] = ""
-    mqtt: Annotated[str, msgspec.Meta(pattern=r"^[^+#]*\Z")] = ""
+    listen: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^(|.+:[0-9]{1,5})\Z", description='an address and a port in quotes, such as "127.0.0.1:8080"'
+        ),
+    ] = ""
+    mqtt: Annotated[
+        str, msgspec.Meta(pattern=r"^[^+#]*\Z", description="the beginning of topics, without + and #, in quotes")
+    ] = ""
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
 
     def options(self, model: Path, broker: BrokerSettings) -> ServingOptions | None:

@@ -18,7 +18,14 @@ class MonitoringSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     topic: bool = False
     home_assistant: bool = False
-    discovery_prefix: Annotated[str, msgspec.Meta(pattern=r"^[^#+/\s]+(/[^#+/\s]+)*$", max_length=64)] = "homeassistant"
+    discovery_prefix: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^[^#+/\s]+(/[^#+/\s]+)*$",
+            max_length=64,
+            description='the beginning of topics, without +, # and blanks, such as "homeassistant"',
+        ),
+    ] = "homeassistant"
 
     @property
     def is_on(self) -> bool:

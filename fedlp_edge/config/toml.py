@@ -25,7 +25,7 @@ Document = dict[str, Any]
 
 _NONE_RENAMED: Mapping[tuple[str, ...], str] = {}
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key` in `)?\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 _NAMED = re.compile(r"\[(?P<table>[a-z_.]+)\] (?P<key>[a-z_]+)")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
@@ -169,11 +169,22 @@ def _value_message(error: msgspec.ValidationError, document: object, kind: type,
     if missing := _MISSING.match(what):
         return f'{where}: the key "{missing["name"]}"{_within(path)} is missing; add it'
     if what.startswith(("Expected", "Invalid")) and known is not None:
-        return f"{where}: {_dotted(path)} is {_shown(_value_at(document, path))}; it must be {describe(known)}"
+        return _wrong_value(path, known, _value_at(document, path), text, name)
     # The message of a struct's own check (``__post_init__``) is complete; it names the keys that do not go together.
     stated = _value_at(document, path)
     key = next((word for word in re.findall(r"\w+", what) if isinstance(stated, dict) and word in stated), None)
     return f"{name}:{_line_of(text, (*path, key) if key else path)}: {_dotted(path)}: {what}"
+
+
+def _wrong_value(path: KeyPath, kind: inspect.Type, stated: object, text: str, name: str) -> str:
+    if isinstance(kind, inspect.DictType) and isinstance(stated, dict):
+        of_key = kind.key_type.type if isinstance(kind.key_type, inspect.Metadata) else kind.key_type
+        pattern = (isinstance(of_key, inspect.StrType) and of_key.pattern) or ""
+        key = next((key for key in stated if not re.search(pattern, key)), "")
+        where, allowed = f"{name}:{_line_of(text, (*path, key))}", describe(kind.key_type)
+        return f"{where}: {_dotted(path)} has the key {_shown(key)}; it must be {allowed}"
+    where = f"{name}:{_line_of(text, path)}" if path else name
+    return f"{where}: {_dotted(path)} is {_shown(stated)}; it must be {describe(kind)}"
 
 
 def _other_table(key: str, kind: inspect.Type, path: KeyPath) -> str:

@@ -30,7 +30,9 @@ Granularity = Literal["layer", "tensor"]
 Weighting = Literal["samples", "uniform"]
 PersonalHeads = Literal["persist", "reset"]
 Rates = Literal["fixed", "importance"]
-UnitId = Annotated[str, msgspec.Meta(pattern=r"^[LH][1-9][0-9]{0,3}\Z")]
+UnitId = Annotated[
+    str, msgspec.Meta(pattern=r"^[LH][1-9][0-9]{0,3}\Z", description="the id of a layer or a head, such as L1 or H5")
+]
 ComputeMode = Literal["float32", "float32-channels-last", "bfloat16", "bfloat16-channels-last"]
 """How a processor computes; weights are float32 in all of them."""
 Balance = Literal["none", "weights", "sampling"]
@@ -119,7 +121,10 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width_ratios: tuple[Annotated[float, msgspec.Meta(gt=0, le=1)], ...] = ()
     class_names: tuple[str, ...] = ()
     weights: str = ""
-    weights_sha256: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    weights_sha256: Annotated[
+        str,
+        msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z", description="64 digits from 0 to f in small letters, in quotes"),
+    ] = ""
     reset_heads: bool = False
     freeze: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=200)], ...] = ()
     task: str = "classification"
@@ -439,7 +444,13 @@ class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """
 
     holdout: Annotated[float, msgspec.Meta(ge=0, le=0.9)] | Literal["auto"] = "auto"
-    metric: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")] = "auto"
+    metric: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^[a-z][a-z0-9_]{0,63}\Z",
+            description='the name of a metric in small letters, digits and underscores, such as "macro_f1"',
+        ),
+    ] = "auto"
     better: Better | Literal["auto"] = "auto"
     source: Literal["auto", "central", "devices"] = "auto"
     depth: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -43,7 +43,13 @@ from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.reporting.judged_rounds import Judging
 from fedlp_edge.wire.admission import AdmissionLimits
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="1 to 64 letters, digits, dots, dashes and underscores, in quotes",
+    ),
+]
 EngineName = Literal["local", "ray"]
 
 SUM_TOLERANCE = 1e-6

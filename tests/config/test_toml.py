@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -7,10 +8,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import inspect
 
-from fedlp_edge.config.toml import load_toml, parse_toml
+from coordinator.config import FleetConfig
+from device_agent.config import AgentConfig
+from fedlp_edge.config.toml import describe, load_toml, parse_toml
 from fedlp_edge.core.settings import Count, ModelSettings, SchemeSettings, Share
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.simulation.experiment import Experiment
 from fedlp_edge.wire.messages import Name
 
 
@@ -278,3 +283,35 @@ def test_a_name_that_is_none_is_told_what_it_may_hold() -> None:
         'fleet.toml:1: fleet is "Shop Floor"; it must be 1 to 64 letters, digits, dots, dashes and underscores, '
         "in quotes"
     )
+
+
+def test_a_wrong_key_of_a_table_of_free_keys_is_named_with_what_is_allowed():
+    with pytest.raises(ConfigError) as refused:
+        parse_toml('fleet = "x"\n[scheme.lpr_of]\nL1 = 1.0\nlayer2 = 0.5\n', Fleet, "fleet.toml")
+    assert str(refused.value) == (
+        'fleet.toml:4: scheme.lpr_of has the key "layer2"; it must be the id of a layer or a head, such as L1 or H5'
+    )
+
+
+def described(kind: inspect.Type) -> Iterator[str]:
+    """Yields the descriptions of all values that a file may set, keys of tables of free keys included."""
+    match kind:
+        case inspect.StructType(fields=fields):
+            for field in fields:
+                yield from described(field.type)
+        case inspect.DictType(key_type=key, value_type=value):
+            yield from (describe(key), *described(value))
+        case inspect.VarTupleType(item_type=item):
+            yield from described(item)
+        case inspect.UnionType(types=types) if any(isinstance(inner, inspect.StructType) for inner in types):
+            for inner in types:
+                yield from described(inner)
+        case _:
+            yield describe(kind)
+
+
+@pytest.mark.parametrize("kind", [FleetConfig, AgentConfig, Experiment])
+def test_no_value_is_explained_by_a_regular_expression(kind: type):
+    words = list(described(inspect.type_info(kind)))
+    assert len(words) > 20
+    assert [text for text in words if "matching" in text] == []
