@@ -324,9 +324,8 @@ class Assembly:
     def _completes(self, chunk: Chunk) -> bool:
         """Records a piece that has been stored; returns whether its chunk is whole."""
         there = self._pieces.get(chunk.index)
-        if (
-            there is None or len(there) != chunk.pieces
-        ):  # the sender changed the number of pieces, so the earlier pieces no longer count
+        # If the sender has changed the number of pieces, the earlier pieces no longer count.
+        if there is None or len(there) != chunk.pieces:
             there = self._pieces[chunk.index] = bytearray(chunk.pieces)
         there[chunk.piece] = 1
         if not all(there):

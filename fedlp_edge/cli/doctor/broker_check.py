@@ -181,10 +181,8 @@ def _measure(visit: _Visit, limits: BrokerLimits) -> None:
         return
     packet = measured.packet
     silent = measured.packet_limited and limits.max_packet_bytes is None
-    for address in (
-        measured_broker.coordinator,
-        measured_broker.device,
-    ):  # in place of what a fleet on this machine has guessed
+    # What a fleet on this machine has guessed is replaced.
+    for address in (measured_broker.coordinator, measured_broker.device):
         remembered_limits().keep(address.host, address.port, packet if silent else None)
     echo = topics.of("echo", target.id)
     measured.echo = _attempt(lambda: _closed(measured_broker, "device", echo, echo) is None)

@@ -95,9 +95,8 @@ def read_class_listing(path: Path) -> tuple[str, ...]:
 
 def _decoded(content: bytes, path: Path) -> str:
     encoding = next((encoding for mark, encoding in _ENCODINGS if content.startswith(mark)), "utf-8")
-    if (
-        encoding == "utf-8" and b"\0" in content
-    ):  # UTF-16 without byte order mark: every other byte of an ASCII letter is zero
+    # In UTF-16 without byte order mark every other byte of an ASCII letter is zero.
+    if encoding == "utf-8" and b"\0" in content:
         encoding = "utf-16-le" if content[1::2].count(0) >= content[::2].count(0) else "utf-16-be"
     try:
         return content.decode(encoding)

@@ -86,9 +86,8 @@ def compare_file(path: Path, model: nn.Module, data: Dataset, task: LearningTask
         with torch.no_grad():
             answers = {name: value for name, value in task.predict(model(x), x).items() if name in named}
         floating = {name: value for name, value in answers.items() if value.is_floating_point()}
-        answers = (
-            floating or answers
-        )  # whole numbers that follow from others, such as a threshold's, need no comparison
+        # Whole numbers that follow from others, such as a threshold's, need no comparison.
+        answers = floating or answers
         if not answers:
             return FileComparison(0, 0.0, 0.0, f"has other outputs than the model: {', '.join(sorted(named))}")
         try:

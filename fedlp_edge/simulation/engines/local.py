@@ -237,9 +237,8 @@ class LocalEngine:
         self._send(worker, WeightsBuffer(board, memory.layout, memory.name), *memory.descriptors)
 
     def _send(self, worker: int, message: ToWorker, *descriptors: int) -> None:
-        with contextlib.suppress(
-            ChannelClosedError
-        ):  # whoever waits for an answer notices, and its successor is told everything
+        # Whoever waits for an answer notices a closed channel, and its successor is told everything.
+        with contextlib.suppress(ChannelClosedError):
             self._channels[worker].send(message, *descriptors)
 
     def _receive(self, worker: int) -> FromWorker:

@@ -48,9 +48,8 @@ from fedlp_edge.system.lifecycle import raise_oom_score
 
 def prepare() -> None:
     """Prepares a process that simulates devices, before it computes anything."""
-    sys.path.append(
-        working_directory()
-    )  # the owner's own model and data functions; appended last, so that they shadow no module
+    # The owner's own model and data functions are there; it comes last, so that they shadow no module.
+    sys.path.append(working_directory())
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     allocate_cached()  # every train step reuses the same few blocks; fresh memory pages would take a third of its time

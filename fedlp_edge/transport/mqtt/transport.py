@@ -222,9 +222,8 @@ class MqttTransport:
     def _wake(self) -> None:
         if not self._woken:
             self._woken = True
-            with contextlib.suppress(
-                OSError
-            ):  # if the pipe is full, the thread wakes anyway; if it is closed, the thread has ended
+            # If the pipe is full, the thread wakes anyway; if it is closed, the thread has ended.
+            with contextlib.suppress(OSError):
                 self._wake_out.send(b"w")
 
     # The methods from here on run in the connection's thread.

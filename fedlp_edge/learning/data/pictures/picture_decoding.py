@@ -45,7 +45,8 @@ _KNOWN = (
     (b"<", "is a web page or a drawing (HTML, SVG), not a picture"),
     ((b"II*\0", b"MM\0*"), "is a kind of TIFF that is not read: save it with one or three channels of 8 or 16 bits"),
     ((b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF"), "is damaged"),
-)  # what a file is that Pillow cannot identify, by its first bytes
+)
+"""What a file is that Pillow cannot identify, by its first bytes."""
 _ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
