@@ -113,6 +113,11 @@ def owner_hint(path: Path, error: OSError | None = None) -> str:
     return ""
 
 
+def this_user() -> str:
+    """Returns the name of the user that this process runs as, for messages."""
+    return "this user" if sys.platform == "win32" else _user_name(os.geteuid())
+
+
 def _user_name(number: int) -> str:
     import pwd  # noqa: PLC0415 - Windows has no such module
 

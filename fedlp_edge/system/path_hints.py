@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from fedlp_edge.errors import OperatorError
-from fedlp_edge.system.directories import owner_hint, working_directory
+from fedlp_edge.system.directories import owner_hint, this_user, working_directory
 from fedlp_edge.system.portable.shell_words import quoted
 
 _REMEDIES = (
@@ -21,6 +21,12 @@ _REMEDIES = (
     (("&", "?", "="), "options follow a #, as in #target=y&window=8"),
 )
 """What a path may hold, and what to do then; the first that fits counts."""
+
+_PRIVATE_PLACES = {
+    "ProtectHome=yes": ("/home", "/root", "/run/user"),
+    "PrivateTmp=yes": ("/tmp", "/var/tmp"),
+}
+"""Settings of a service file, with the directories that the service then does not see as others do."""
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 """How the names of archives end, in small letters."""
@@ -71,7 +77,32 @@ def path_hint(argument: str, path: Path) -> str:
         return f": {near!r} is there, which differs in blanks, capitals or the way that accents are stored"
     if unquote(argument) != argument and Path(unquote(argument)).exists():
         return f": write it as the disk has it, {unquote(argument)}"
-    return next((f": {remedy}" for marks, remedy in _REMEDIES if any(mark in argument for mark in marks)), "")
+    remedies = (f": {remedy}" for marks, remedy in _REMEDIES if any(mark in argument for mark in marks))
+    return next(remedies, "") or _hidden_from_services(path)
+
+
+def denied_hint(path: Path) -> str:
+    """Returns which directory above a path this user may not enter, and what to do; empty if it may enter all.
+
+    Args:
+        path: Path that may not be looked at.
+    """
+    for place in reversed(path.absolute().parents):
+        if place.is_dir() and not os.access(place, os.X_OK):
+            hidden = _hidden_from_services(path) if str(place) in _PRIVATE_PLACES["ProtectHome=yes"] else ""
+            elsewhere = f"; let {this_user()} enter it (chmod o+x), or put the data elsewhere"
+            return f": {place} is closed to {this_user()}{hidden or elsewhere}"
+    return ""
+
+
+def _hidden_from_services(path: Path) -> str:
+    """Returns which setting hides a path from a service of systemd, and what to do; empty for anything else."""
+    if not os.environ.get("INVOCATION_ID"):  # which systemd sets for services
+        return ""
+    for setting, places in _PRIVATE_PLACES.items():
+        if any(path.absolute().is_relative_to(place) for place in places):
+            return f"; a service with {setting} does not see what is there: put it elsewhere, such as below /srv"
+    return ""
 
 
 def run_hint(path: Path) -> str:

@@ -10,7 +10,7 @@ import pytest
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.data.spec.source_checks import check_source
-from fedlp_edge.system.path_hints import explain_paths, run_hint, shown_path
+from fedlp_edge.system.path_hints import denied_hint, explain_paths, path_hint, run_hint, shown_path
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,35 @@ def test_a_run_that_may_not_be_read_is_not_said_to_be_empty(tmp_path: Path, monk
     (tmp_path / "checkpoints").mkdir()
     monkeypatch.setattr("os.access", lambda path, _: path != tmp_path / "checkpoints")
     assert run_hint(tmp_path) == f" that may be read: {tmp_path}/checkpoints: give this user access"
+
+
+def closing(monkeypatch: pytest.MonkeyPatch, closed: Path) -> None:
+    monkeypatch.setattr("os.access", lambda path, _: path != closed)
+    monkeypatch.setattr("fedlp_edge.system.path_hints.this_user", lambda: "fedlp")
+
+
+def test_the_directory_that_keeps_a_user_from_its_data_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pi").mkdir()
+    closing(monkeypatch, tmp_path / "pi")
+    assert denied_hint(tmp_path / "pi" / "parts") == (
+        f": {tmp_path}/pi is closed to fedlp; let fedlp enter it (chmod o+x), or put the data elsewhere"
+    )
+    assert denied_hint(tmp_path / "other") == ""
+
+
+def test_a_service_is_told_which_directories_it_does_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    home, temporary = Path("/home/pi/parts"), Path("/tmp/parts-that-are-not-there")
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    assert path_hint(str(temporary), temporary) == ""
+
+    monkeypatch.setenv("INVOCATION_ID", "5d2c1a")
+    assert path_hint(str(temporary), temporary) == (
+        "; a service with PrivateTmp=yes does not see what is there: put it elsewhere, such as below /srv"
+    )
+    closing(monkeypatch, Path("/home"))
+    assert denied_hint(home) == (
+        ": /home is closed to fedlp; a service with ProtectHome=yes does not see what is there: put it elsewhere, such "
+        "as below /srv"
+    )

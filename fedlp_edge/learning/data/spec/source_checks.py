@@ -11,7 +11,7 @@ from fedlp_edge.learning.data.spec.data_spec import DataSpec
 from fedlp_edge.learning.data.spec.source_kinds import FOLDERS, ON_DISK, TABLES
 from fedlp_edge.system.directories import is_there
 from fedlp_edge.system.lifecycle import install_command
-from fedlp_edge.system.path_hints import ARCHIVES, path_hint, shown_path
+from fedlp_edge.system.path_hints import ARCHIVES, denied_hint, path_hint, shown_path
 
 _OF_THE_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-]+")
 
@@ -30,7 +30,8 @@ def check_source(spec: DataSpec) -> None:
     except StorageError as error:  # the home of an unknown user
         raise DataError(str(error)) from None
     except OSError as error:  # no permission, or too long a name
-        raise DataError(f"cannot read {spec.argument}: {error.strerror or error}") from None
+        hint = denied_hint(spec.path) if isinstance(error, PermissionError) else ""
+        raise DataError(f"cannot read {spec.argument}: {error.strerror or error}{hint}") from None
 
 
 def require_scipy() -> None:
