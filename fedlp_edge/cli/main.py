@@ -148,7 +148,7 @@ def cost(
         str | None, typer.Option(help="Share of the devices per depth, such as 0.2,0.3,0.5. [default: uniform]")
     ] = None,
     head_mode: Annotated[
-        Literal["shared", "personal"], typer.Option(help="personal (the paper): shallow heads stay at home.")
+        Literal["shared", "personal"], typer.Option(help="personal (the paper): shallow heads stay on their devices.")
     ] = "personal",
     freeze: Annotated[
         list[str] | None,
@@ -332,7 +332,7 @@ def infer(
         list[Path],
         typer.Argument(
             metavar="PATH...|-",
-            help="Pictures, .npy files of one sample, CSV tables, or folders; - reads paths or JSON lists of numbers, "
+            help="Pictures, .npy files of one sample, tables, or folders; - reads paths or JSON lists of numbers, "
             "one a line, or one picture, from standard input.",
         ),
     ],

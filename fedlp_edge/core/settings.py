@@ -79,7 +79,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             own. One output of a classification tells two classes apart.
         tokens: The input is whole numbers, such as token ids, which the model looks up in an embedding.
         depths: Most depths that the model is split into; 0 for at most 8, or as a built-in model has them.
-        head_mode: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow heads at home.
+        head_mode: ``shared`` averages one head per depth; ``personal`` (the paper) keeps shallow ones on their devices.
         exits: A device of depth d holds and trains its ``own`` head d, or ``all`` heads 1 to d.
         exit_heads: Heads of the shallow depths: those that a built-in ``model`` brings, ``pooled`` ones with one
             linear layer on means, as a user's own model gets, or ``max-pooled`` ones with one on maxima of smaller
