@@ -27,8 +27,9 @@ def freeze_parts(parts: Mapping[str, nn.Module], classifier: str, patterns: Coll
 
     A pattern with ``*`` and ``?`` is held against the names of modules and parameters of the user's model
     (``layer1``, ``layer1.0.bn1``, ``layer1.0.bn1.weight``), and against ids of units (``L1``, ``H2``), alone or before
-    a name (``L1.conv.weight``). A module that matches is frozen with all that is in it. The parts of shallow exit
-    heads, which the user's model does not have, go by ids of units alone.
+    a name (``L1.conv.weight``); ids are looked at for patterns that begin with ``L`` or ``H``. A module that matches is
+    frozen with all that is in it. The parts of shallow exit heads, which the user's model does not have, go by ids of
+    units alone.
 
     Args:
         parts: Modules of layers and heads by unit id, such as ``"L3"``; changed in place.
@@ -43,9 +44,15 @@ def freeze_parts(parts: Mapping[str, nn.Module], classifier: str, patterns: Coll
     for unit_id, module in parts.items():
         original = unit_id.startswith("L") or unit_id == classifier
         for name, found in _freezable(module):
-            names = [*_prefixes(f"{unit_id}.{name}" if name else unit_id), *(_prefixes(name) if original else ())]
-            known.update(dict.fromkeys(names))
-            fitting = {pattern for pattern in patterns if any(fnmatchcase(one, pattern) for one in names)}
+            of_unit = _prefixes(f"{unit_id}.{name}" if name else unit_id)
+            of_model = _prefixes(name) if original else []
+            known.update(dict.fromkeys((*of_unit, *of_model)))
+            # A pattern such as "*.bias" means names of the user's model, and would match all others behind a unit's id.
+            fitting = {
+                pattern
+                for pattern in patterns
+                if any(fnmatchcase(one, pattern) for one in (*of_model, *(of_unit if pattern[0] in "LH" else ())))
+            }
             matched |= fitting
             if fitting and isinstance(found, nn.Parameter):
                 found.requires_grad_(False)

@@ -49,6 +49,9 @@ STEM = {f"L1.stem.{name}" for name in ("fc.weight", "fc.bias", "bn.weight", "bn.
         ("body.bn", {"L2.body.bn.running_mean", "L2.body.bn.running_var"}),
         ("head.bias", {"H3.head.bias"}),  # of the user's model; the shallow heads have no such names
         ("H1", {"H1.linear.weight", "H1.linear.bias"}),
+        ("H*.bias", {"H1.linear.bias", "H2.linear.bias", "H3.head.bias"}),
+        ("*.fc.bias", {"L1.stem.fc.bias", "L2.body.fc.bias", "L3.neck.fc.bias"}),
+        ("*.bias", {"L1.stem.fc.bias", "L1.stem.bn.bias", "L2.body.fc.bias", "L3.neck.fc.bias", "H3.head.bias"}),
     ],
 )
 def test_freezes_what_a_pattern_names(pattern: str, frozen: set[str]) -> None:
@@ -75,7 +78,7 @@ def test_names_what_is_near_to_a_pattern_that_matches_nothing(pattern: str, near
 @pytest.mark.parametrize(
     ("patterns", "reason"),
     [
-        (("*",), "depth 1 frozen, a device of depth 1 has nothing to train"),
+        (("*",), "with the whole model frozen, a device of depth 3 has nothing to train"),
         (("L*", "head"), "with the whole model frozen"),
         (("stem", "H1"), "with depth 1 frozen"),
     ],
