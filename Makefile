@@ -7,7 +7,7 @@
 #   make example NAME=weather   one of the whole jobs below examples/; QUICK=1 for a short form of it
 #
 #   make paper-table    repeats the paper's table, up to two hours on 2 cores; writes docs/accuracy.md
-#   make comparison     schemes at equal cost, hours on 2 cores (it says how many); writes docs/accuracy.md
+#   make comparison     schemes at equal cost, hours on 2 cores (it says how many); writes docs/comparison-tables.md
 #
 # On x86-64 the registry's torch is the CUDA build (about 5 GB). Where that is too much, name PyTorch's CPU
 # index (see pytorch.org):   make demo TORCH_INDEX_URL=...

@@ -1,4 +1,4 @@
-"""Compares schemes for unequal devices at equal bytes, computation and memory, and writes docs/accuracy.md.
+"""Compares schemes for unequal devices at equal bytes, computation and memory, and writes docs/comparison-tables.md.
 
     python -m benchmarks.heterogeneous                     all cells that are missing, then the page
     python -m benchmarks.heterogeneous --estimate          what that would take
@@ -66,7 +66,7 @@ from fedlp_edge.simulation import Experiment, LocalEngine, local_engine, simulat
 from fedlp_edge.simulation.engines.base import Engine
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "accuracy.md"
+PAGE = ROOT / "docs" / "comparison-tables.md"
 IMAGES = ROOT / "docs" / "images"
 RESULTS = ROOT / "docs" / "results"
 

@@ -1,1 +1,1 @@
-"""Experiments that docs/accuracy.md shows: what is compared on, the cells of each table, and how they are reported."""
+"""Experiments that docs/accuracy.md and docs/comparison-tables.md show: what is compared on, the cells of each table, and how they are reported."""
