@@ -1,1 +1,2 @@
-"""Experiments that docs/accuracy.md and docs/comparison-tables.md show: what is compared on, the cells of each table, and how they are reported."""
+"""Experiments of docs/accuracy.md and docs/comparison-tables.md: what is compared on, the cells of each table, and how
+they are reported."""
