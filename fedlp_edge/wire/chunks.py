@@ -29,6 +29,7 @@ from fedlp_edge.wire.sinks import FileSink, MemorySink, Sink
 
 __all__ = [
     "DEFAULT_CHUNK_BYTES",
+    "GOOD_PACKET_BYTES",
     "HEADER_BYTES",
     "MAX_RANGES",
     "PACKET_ROOM",
@@ -52,6 +53,9 @@ MAX_PIECES = 256
 FLAG_REPORT = 1
 PREFIX_BYTES = 16
 DEFAULT_CHUNK_BYTES = 512 * 1024
+GOOD_PACKET_BYTES = DEFAULT_CHUNK_BYTES + 1024
+"""Bytes of an MQTT packet that carries the longest chunk, rounded up."""
+
 MAX_RANGES = 512
 """Largest number of ranges in one request; chunks beyond them are requested after these have arrived."""
 
@@ -93,7 +97,7 @@ def chunk_bytes_for(limits: PacketLimit, default: int = DEFAULT_CHUNK_BYTES) -> 
     if room < _SMALLEST_CHUNK:
         raise BrokerError(
             f"the broker carries packets of {limits.max_packet_bytes} bytes at most; raise its maximum packet size "
-            f"to at least {_SMALLEST_CHUNK + PACKET_ROOM} (256 KiB and more is sensible)"
+            f"to at least {_SMALLEST_CHUNK + PACKET_ROOM} ({GOOD_PACKET_BYTES} and more is sensible)"
         )
     return min(default, room)
 

@@ -12,12 +12,12 @@ import msgspec
 from fedlp_edge.reporting.formatting import format_bytes
 from fedlp_edge.transport.address import BrokerAddress
 from fedlp_edge.transport.presets import PRESETS, BrokerPreset
-from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES
+from fedlp_edge.wire.chunks import GOOD_PACKET_BYTES
 
 Level = Literal["ok", "warning", "failure"]
 
 SMALLEST_PACKET = 2048
-GOOD_PACKET = DEFAULT_CHUNK_BYTES + 1024
+GOOD_PACKET = GOOD_PACKET_BYTES
 SMALLEST_RETAINED = 1024
 SMALLEST_QUEUE = 8
 GOOD_QUEUE = 200
