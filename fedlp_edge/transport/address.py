@@ -284,6 +284,11 @@ def _password(
     if explicit := settings.password or from_url:
         return explicit, None
     if settings.password_file:
+        if _credential(environ) and not os.access(expand_user(settings.password_file), os.R_OK):
+            raise ConfigError(
+                f"broker password file {settings.password_file} cannot be read, and the service hands the password "
+                f"over itself, as the credential {CREDENTIAL}: leave password_file out"
+            )
         return _first_line(settings.password_file), expand_user(settings.password_file)
     if named := environ.get("FEDLP_BROKER_PASSWORD"):
         return named, None

@@ -98,6 +98,17 @@ def test_a_credential_of_systemd_is_the_password_where_nothing_else_names_one(tm
     assert BrokerAddress.parse("mqtt://broker", {**environ, "FEDLP_BROKER_PASSWORD": "other"}).password == "other"
 
 
+def test_a_password_file_that_a_service_may_not_read_is_told_where_a_credential_takes_its_place(tmp_path: Path) -> None:
+    (tmp_path / "broker-password").write_text("handed over\n")
+    settings = BrokerSettings(username="pi", password_file=str(tmp_path / "of-root"))
+    with pytest.raises(
+        ConfigError, match=r"of-root cannot be read, .* credential broker-password: leave password_file"
+    ):
+        settings.address({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    (tmp_path / "of-root").write_text("its own\n")
+    assert settings.address({"CREDENTIALS_DIRECTORY": str(tmp_path)}).password == "its own"
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
