@@ -6,17 +6,35 @@ import pytest
 
 from coordinator.limits import LIMITS as COORDINATOR
 from device_agent.limits import LIMITS as AGENT
+from fedlp_edge.cli.doctor.findings import GOOD_QUEUE, SLOW_ROUND_TRIP, SMALLEST_QUEUE
+from fedlp_edge.core.accounting import SCALE_BLOCK
+from fedlp_edge.core.algorithm.rates import MIN_RATE
 from fedlp_edge.core.metrics.serving_report import MAX_REPORTED_LABELS
 from fedlp_edge.core.planning.planner import MIN_AUTO_LPR
 from fedlp_edge.core.planning.prediction import ANY_DEVICE
 from fedlp_edge.core.planning.rules import TIME_SHARE
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import PlannerSettings
+from fedlp_edge.learning.data.labels import MAX_CLASSES
+from fedlp_edge.learning.data.partitioners import MIN_SAMPLES
+from fedlp_edge.learning.data.pictures.picture_decoding import MAX_PIXELS
+from fedlp_edge.learning.data.sounds.log_mel import MEAN, STD
+from fedlp_edge.learning.data.spec.data_spec import CACHE_BYTES, HOLDOUT, MEGABYTE
+from fedlp_edge.learning.export.activations.observed_tensors import OBSERVED
+from fedlp_edge.learning.export.device_check import COMPARED
+from fedlp_edge.learning.export.family.file_check import MAX_ERROR
+from fedlp_edge.learning.export.made_inputs import MADE
+from fedlp_edge.learning.export.precision import CALIBRATION_SAMPLES
+from fedlp_edge.learning.export.self_test import TOLERANCES
+from fedlp_edge.learning.model.fresh_statistics import SAMPLES
 from fedlp_edge.learning.tasks.classification import MAX_CONFUSED
 from fedlp_edge.probe.expected import RUNTIME_MEMORY
 from fedlp_edge.probe.host import BOARD_SYSTEM_MEMORY
 from fedlp_edge.release.repository import MAX_ROOTS, Lifetimes
+from fedlp_edge.serving.live_inputs import KEPT
 from fedlp_edge.serving.served_model import MAX_REQUEST_BYTES
+from fedlp_edge.transport.diagnostics.measurements import PINGS, QUEUE_TRIED
+from fedlp_edge.transport.mqtt.unannounced_limit import MIN_BYTES
 from fedlp_edge.wire.admission import AdmissionLimits
 from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES, HEADER_BYTES, PACKET_ROOM, UNKNOWN_LINK_BYTES
 from tests.test_docs import page
@@ -60,6 +78,52 @@ FIGURES = {
     ),
     "releases.md": (f"after {Lifetimes().online_days} days", f"the newest {MAX_ROOTS} roots"),
     "scaling.md": (f"At most {COORDINATOR.open_uploads} uploads have a file open",),
+    "brokers.md": (
+        f"updates up to {COORDINATOR.credit_chunks} chunks and {COORDINATOR.credit_bytes >> 20} MiB, "
+        f"of the model up to {COORDINATOR.broadcast_bytes >> 20} MiB",
+        f"a quarter, up to {COORDINATOR.repeat_chunks} chunks and {COORDINATOR.repeat_bytes >> 20} MiB",
+        f"at each further loss, down to {MIN_BYTES >> 10} kB",
+        f"median of {PINGS} | | above {SLOW_ROUND_TRIP * 1e3:g} ms |",
+        f"up to {QUEUE_TRIED} messages to a device",
+        f"it holds less than {SMALLEST_QUEUE} | it holds less than the fleet assumes, or less than {GOOD_QUEUE} |",
+    ),
+    "compression.md": (
+        f"the payload, {HEADER_BYTES} bytes a chunk ({100 * HEADER_BYTES / DEFAULT_CHUNK_BYTES:.3f} % at",
+        f"times the scale of its {SCALE_BLOCK} neighbours",
+    ),
+    "data.md": (
+        f"{CACHE_BYTES // MEGABYTE} unless the specification says otherwise",
+        f"nothing; {HOLDOUT:g} with `share=`",
+        f"none has fewer than {MIN_SAMPLES} samples",
+        f"more than {MAX_PIXELS // 10**6} million pixels",
+        f"(mean {MEAN:g}, standard deviation {STD:g})",
+        f"names; at most {MAX_CLASSES:,}.",
+        f"An agent looks every {AGENT.data_watch.interval_seconds:g} seconds",
+    ),
+    "deploy.md": (
+        f"({100 * TOLERANCES['fp32']:g} % of the largest answer for fp32, {100 * TOLERANCES['fp16']:g} % for fp16, "
+        f"{100 * TOLERANCES['int8']:g} % for int8",
+        f"tried again ({AGENT.installation.attempts} times at the most)",
+        f"(at most {KEPT}, on the device alone)",
+    ),
+    "evaluation.md": (
+        f"{MADE} random inputs with the mean",
+        f"up to {COMPARED} of its own held-out samples",
+        f"on up to {SAMPLES:,} of its training samples",
+    ),
+    "export.md": (
+        f"from up to {CALIBRATION_SAMPLES} samples of `[data] evaluate`",
+        f"is more than {MAX_ERROR['fp16']:.0%} (fp16) or {MAX_ERROR['int8']:.0%} (int8)".replace("%", " %"),
+        f"on up to {OBSERVED} samples that it holds out",
+        f"nothing more of it has come for {COORDINATOR.fetch_seconds:g} seconds",
+        f"waits {COORDINATOR.return_seconds:g} seconds for the devices to report",
+    ),
+    "fedlp.md": (
+        f"<= {1 - PlannerSettings().memory_margin:g} * what the device has free",
+        f"<= {TIME_SHARE:g} * deadline",
+        f"below {MIN_AUTO_LPR:g} the next shallower depth",
+        f"min({MIN_RATE:g}, lpr)",
+    ),
     "run-directory.md": (f"of a classification of at most {MAX_CONFUSED} classes",),
 }
 
