@@ -35,6 +35,7 @@ from fedlp_edge.serving.live_inputs import KEPT
 from fedlp_edge.serving.served_model import MAX_REQUEST_BYTES
 from fedlp_edge.transport.diagnostics.measurements import PINGS, QUEUE_TRIED
 from fedlp_edge.transport.mqtt.unannounced_limit import MIN_BYTES
+from fedlp_edge.transport.remembered import KEPT_SECONDS
 from fedlp_edge.wire.admission import AdmissionLimits
 from fedlp_edge.wire.chunks import DEFAULT_CHUNK_BYTES, HEADER_BYTES, PACKET_ROOM, UNKNOWN_LINK_BYTES
 from tests.test_docs import page
@@ -85,6 +86,7 @@ FIGURES = {
         f"at each further loss, down to {MIN_BYTES >> 10} kB",
         f"median of {PINGS} | | above {SLOW_ROUND_TRIP * 1e3:g} ms |",
         f"up to {QUEUE_TRIED} messages to a device",
+        f"a machine remembers it for {KEPT_SECONDS / 86400:g} days",
         f"it holds less than {SMALLEST_QUEUE} | it holds less than the fleet assumes, or less than {GOOD_QUEUE} |",
     ),
     "compression.md": (

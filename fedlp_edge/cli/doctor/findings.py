@@ -184,7 +184,7 @@ def _packet(measured: BrokerMeasurements, preset: BrokerPreset) -> Finding:
     found = format_bytes(size) if measured.packet_limited else f"{format_bytes(size)} and more"
     if measured.packet_limited and (measured.announced is None or size < measured.announced):
         advice = (
-            f"not announced: found out by itself at each start, or set max_packet_bytes = {size} in [broker]; "
+            f"not announced: each machine finds it out in some seconds, or set max_packet_bytes = {size} in [broker]; "
             f"for the usual chunks raise the broker's limit (message_size_limit in Mosquitto) to {GOOD_PACKET}"
         )
         return Finding("largest packet", "warning" if size < GOOD_PACKET else "ok", found, advice)
