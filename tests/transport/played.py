@@ -38,6 +38,11 @@ class Wire:
     def send(self, packet: bytes) -> None:
         self._connection.sendall(packet)
 
+    @property
+    def longest_segment(self) -> int:
+        """Bytes that the client lets a TCP segment have."""
+        return self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+
     def close(self) -> None:
         self._stream.close()
         self._connection.close()

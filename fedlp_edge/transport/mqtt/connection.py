@@ -103,6 +103,7 @@ class MqttConnection:
         client_id: Client id, unique among the clients of the broker.
         will: Last will; None for none.
         version: MQTT version, ``"5"`` or ``"3.1.1"``.
+        segment_bytes: Longest TCP segments; None to leave them to the system.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class MqttConnection:
         client_id: str,
         will: LastWill | None,
         version: str,
+        segment_bytes: int | None = None,
     ) -> None:
         self._address = address
         self._context = context
@@ -123,7 +125,7 @@ class MqttConnection:
         self._end: tuple[str, int] | None = None
         self._selector = selectors.DefaultSelector()
         self._wants_write = False
-        client = make_client(address, version, client_id, context=context, will=will)
+        client = make_client(address, version, client_id, context=context, will=will, segment_bytes=segment_bytes)
         client.max_inflight_messages_set(0)  # MqttTransport keeps the window of unacknowledged publishes
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect

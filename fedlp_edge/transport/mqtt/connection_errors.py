@@ -120,6 +120,15 @@ def silent(address: BrokerAddress, seconds: float) -> BrokerError:
     )
 
 
+def stalled(address: BrokerAddress, segment_bytes: int | None) -> str:
+    """Makes the warning for connections that stall behind their first long message, though the network is there."""
+    return (
+        f"connections to {address.url} stand and then fall silent, as where a VPN, a tunnel or a modem on the way "
+        "drops long packets without a word (MTU): from now on TCP segments have at most "
+        f"{segment_bytes} bytes. A lower MTU of this machine's interface spares the search"
+    )
+
+
 def login_refused(address: BrokerAddress, code: int, name: str) -> BrokerError:
     """Makes the error for a CONNACK that refuses the connection; ``code`` is an MQTT 5 reason code."""
     where = f"the broker at {address.url}"

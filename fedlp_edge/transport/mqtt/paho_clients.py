@@ -51,6 +51,7 @@ def make_client(
     context: ssl.SSLContext | None,
     will: LastWill | None,
     manual_ack: bool = False,
+    segment_bytes: int | None = None,
 ) -> LeanClient:
     """Makes a paho client that is not connected yet.
 
@@ -61,12 +62,13 @@ def make_client(
         context: TLS context; None without TLS.
         will: Last will; None for none.
         manual_ack: Whether the caller acknowledges received messages.
+        segment_bytes: Longest TCP segments; None to leave them to the system.
     """
     protocol = MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311
     client = LeanClient(
         CallbackAPIVersion.VERSION2, client_id, protocol=protocol, reconnect_on_failure=False, manual_ack=manual_ack
     )
-    client.open = partial(open_socket, address, context, CONNECT_SECONDS)
+    client.open = partial(open_socket, address, context, CONNECT_SECONDS, segment_bytes)
     if address.username is not None:
         client.username_pw_set(address.username, address.password)
     if will is not None:

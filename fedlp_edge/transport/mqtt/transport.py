@@ -47,6 +47,7 @@ from fedlp_edge.transport.mqtt.connection import (
 from fedlp_edge.transport.mqtt.paho_clients import short_client_id
 from fedlp_edge.transport.mqtt.publish_queue import PublishQueue, QueuedPublish
 from fedlp_edge.transport.mqtt.rate_limit import RateLimit
+from fedlp_edge.transport.mqtt.stalls import Stalls
 from fedlp_edge.transport.mqtt.unannounced_limit import UnannouncedLimit
 from fedlp_edge.transport.remembered import RememberedLimits
 from fedlp_edge.transport.retry_log import RetryLog
@@ -138,6 +139,8 @@ class MqttTransport:
         self._unanswered = ""
         self._losses = RetryLog()
         self._repeated = False
+        self._stalls = Stalls()
+        self._heard_at = 0.0
 
     def start(self, sink: Sink) -> None:
         """Starts the connection's thread and returns when the first connection is made, or is waited for.
@@ -316,7 +319,13 @@ class MqttTransport:
     def _try(self, context: ssl.SSLContext | None, version: str) -> MqttConnection:
         events = ConnectionEvents(self._on_received, self._on_published, self._on_subscribed)
         connection = MqttConnection(
-            self._address, events, context=context, client_id=self._client_id, will=self._will, version=version
+            self._address,
+            events,
+            context=context,
+            client_id=self._client_id,
+            will=self._will,
+            version=version,
+            segment_bytes=self._stalls.segment_bytes,
         )
         try:
             self._limits = narrowed(connection.open(self._wake_in, self._stopping), self._unannounced.packet)
@@ -341,6 +350,7 @@ class MqttTransport:
             connection: Open connection.
             opened: Time at which it was opened, in seconds of the monotonic clock.
         """
+        self._heard_at = time.monotonic()
         try:
             self._resubscribe(connection)
             self._emit(Connected(self._limits, self._repeated))
@@ -354,12 +364,17 @@ class MqttTransport:
                         connection.close()
                         return 0
                 if connection.step(self._wait_seconds(goodbye=bool(goodbye))):
+                    self._heard_at = time.monotonic()
                     self._note_arrival(connection.keepalive_seconds)
                 self._drain_wake()
         except ConnectionLostError as lost:
             connection.abort()
             self._note_unanswered()
-            self._note_unannounced_limit(lost)
+            keepalive, silent = connection.keepalive_seconds, time.monotonic() - self._heard_at
+            if self._stalls.ended(self._heard_at - opened, silent, keepalive):
+                log.warning("%s", connection_errors.stalled(self._address, self._stalls.segment_bytes))
+            if not self._stalls.is_stall(silent, keepalive):  # a broker ends a connection for its limit at once
+                self._note_unannounced_limit(lost)
             self._outgoing.rewind()
             if not self._stopping.is_set():
                 self._repeated = self._is_repeated(str(lost), opened, time.monotonic())
@@ -407,7 +422,8 @@ class MqttTransport:
         while self._unconfirmed and not self._stopping.is_set():
             if time.monotonic() > deadline:
                 raise ConnectionLostError("the broker does not confirm subscriptions")
-            connection.step(0.1)
+            if connection.step(0.1):
+                self._heard_at = time.monotonic()
             self._drain_wake()
 
     def _apply_subscription_changes(self, connection: MqttConnection) -> None:

@@ -92,3 +92,36 @@ def test_nothing_that_listens_is_an_error_of_the_system() -> None:
         port = server.getsockname()[1]
     with pytest.raises(ConnectionRefusedError):
         open_socket(BrokerAddress("127.0.0.1", port), None, 3.0)
+
+
+def test_certificates_that_do_not_arrive_are_asked_for_in_shorter_segments() -> None:
+    segments: list[int] = []
+
+    def take(connection: socket.socket) -> None:
+        segments.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))
+        while connection.recv(4096):
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection:
+                    take(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = BrokerAddress("127.0.0.1", server.getsockname()[1], tls=True)
+        with pytest.raises(TimeoutError):
+            open_socket(address, ssl.create_default_context(), 0.3)
+        thread.join()
+    assert segments[0] > 1200
+    assert 1100 < segments[1] <= 1200
+
+
+def test_a_host_that_nobody_listens_on_is_refused_with_shorter_segments_as_well() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        open_socket(BrokerAddress("127.0.0.1", port), None, 1.0, 536)

@@ -354,6 +354,31 @@ def test_broker_that_has_become_silent_is_told_from_one_that_hangs_up(
     ]
 
 
+def test_connections_that_stall_are_followed_by_one_with_shorter_segments(caplog: pytest.LogCaptureFixture) -> None:
+    segments: list[int] = []
+
+    def stall(wire: Wire) -> None:
+        segments.append(wire.longest_segment)
+        wire.read()
+        wire.send(b"\x20\x06\x00\x00\x03\x13\x00\x01")  # the keep-alive is a second
+        while wire.read():
+            pass
+
+    with played(stall, stall, stall) as address:
+        client = Client(address, "behind-a-vpn").start()
+        for _ in range(3):
+            client.wait(Connected)
+        client.transport.stop()
+
+    assert segments[0] == segments[1] > 1200
+    assert 1100 < segments[2] <= 1200
+    assert [record.getMessage() for record in caplog.records] == [
+        f"connections to {address.url} stand and then fall silent, as where a VPN, a tunnel or a modem on the way "
+        "drops long packets without a word (MTU): from now on TCP segments have at most 1200 bytes. A lower MTU of "
+        "this machine's interface spares the search"
+    ]
+
+
 def test_version_that_is_configured_is_the_only_one_tried() -> None:
     with played(hang_up, protocol="5") as address, pytest.raises(BrokerError, match="before answering"):
         MqttTransport(address, "strict").start(print)
