@@ -70,12 +70,22 @@ def parse_broker_url(url: str) -> BrokerUrl:
     _check_behind_port(parts, shown)
     return BrokerUrl(
         scheme=parts.scheme,
-        host=unquote(parts.hostname),
+        host=_host(parts.hostname),
         port=port or DEFAULT_PORTS[parts.scheme],
         username=None if parts.username is None else unquote(parts.username),
         password=None if parts.password is None else unquote(parts.password),
         path=_path(parts),
     )
+
+
+def _host(written: str) -> str:
+    """Returns the host of a URL, as it is called.
+
+    The zone of an IPv6 address stands behind ``%25``, or as people copy it from ``ip address`` behind ``%``: then
+    ``%bat0`` is no number in hexadecimal digits.
+    """
+    address, percent, zone = written.partition("%")
+    return f"{address}%{zone.removeprefix('25') or zone}" if percent and ":" in address else unquote(written)
 
 
 def _form_for(shown: str) -> str:

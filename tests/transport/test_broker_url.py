@@ -11,6 +11,8 @@ from fedlp_edge.transport.broker_url import BrokerUrl, masked, parse_broker_url,
     [
         ("mqtt://broker.example", BrokerUrl("mqtt", "broker.example", 1883)),
         ("mqtts://pi@[fe80::aB%25Wlan0]:9", BrokerUrl("mqtts", "fe80::ab%Wlan0", 9, "pi")),
+        ("mqtt://[fe80::1%bat0]", BrokerUrl("mqtt", "fe80::1%bat0", 1883)),
+        ("mqtt://[fe80::1%2]:9", BrokerUrl("mqtt", "fe80::1%2", 9)),
         ("mqtt://p%40i:a%2Fb@broker/", BrokerUrl("mqtt", "broker", 1883, "p@i", "a/b")),
         ("mqtt://pi:@broker", BrokerUrl("mqtt", "broker", 1883, "pi", "")),
         ("ws://gateway", BrokerUrl("ws", "gateway", 80, path="/mqtt")),

@@ -54,6 +54,8 @@ def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> Broker
             text = f"the port of {where} does not speak TLS; {without_tls(address)}, or the port that does"
         case ssl.SSLError() if address.tls:
             text = f"TLS with the broker at {where} failed ({error}); see the broker's log for the reason"
+        case OSError(errno=errno.EINVAL) if address.host.lower().startswith("fe80:") and "%" not in address.host:
+            text = f"an address such as {address.host} needs the interface that leads there: [{address.host}%eth0]"
         case _:
             text = f"cannot connect to the broker at {where}: {error}"
     return BrokerAwayError(text) if _is_passing(error) else BrokerError(text)

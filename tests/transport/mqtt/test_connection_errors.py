@@ -83,6 +83,13 @@ def test_failed_connection_is_explained(address: BrokerAddress, error: OSError, 
     assert str(unreachable(address, error)) == message
 
 
+def test_address_of_a_link_is_told_to_name_the_link() -> None:
+    address, error = BrokerAddress.parse("mqtt://[fe80::1]", {}), OSError(errno.EINVAL, "Invalid argument")
+    assert str(unreachable(address, error)) == (
+        "an address such as fe80::1 needs the interface that leads there: [fe80::1%eth0]"
+    )
+
+
 @pytest.mark.parametrize(
     "error",
     [
