@@ -39,7 +39,17 @@ from fedlp_edge.system.portable.process_ends import (
 )
 from fedlp_edge.system.portable.stop_signals import without_stop_signals
 from fedlp_edge.system.processor_info import install_hint, processor_name, torch_version
-from fedlp_edge.worker.jobs import AnyJob, AnyResult, Failed, Reply, Request, Train, WorkerOptions
+from fedlp_edge.worker.jobs import (
+    AnyJob,
+    AnyResult,
+    Calibrate,
+    Failed,
+    Measure,
+    Reply,
+    Request,
+    Train,
+    WorkerOptions,
+)
 from fedlp_edge.worker.loading_errors import loading_remedy
 
 _ERRORS: dict[str, type[FedLPError]] = {
@@ -335,8 +345,10 @@ class _Running:
         if self._unreadable:
             return WorkerDied(f"gave an unreadable reply ({self._unreadable})", job_id)
         if killed_for_memory(code):
-            words = "was killed by the kernel, most likely for memory: give it more, or train a smaller depth"
-            return WorkerDied(words, job_id, memory=True)
+            words = (
+                _BEFORE_TRAINING if isinstance(job, Measure | Calibrate) else "give it more, or train a smaller depth"
+            )
+            return WorkerDied(f"was killed by the kernel, most likely for memory: {words}", job_id, memory=True)
         how, name = how_it_ended(code), signal_of(code)
         # Native code that gets no memory has no way but to abort.
         memory = any(words in line for line in self._tail for words in _TOO_LITTLE_MEMORY)
@@ -345,6 +357,13 @@ class _Running:
         said = next((line.strip()[:500] for line in reversed(self._tail) if line.strip()), "")
         advice = f": {remedy}" if (remedy := loading_remedy(said)) else _advice(name, memory=memory)
         return WorkerDied(how + (f" ({said})" if said else "") + advice, job_id, memory, crashed=crashed(code))
+
+
+_BEFORE_TRAINING = (
+    "PyTorch takes some 230 MB before it trains (its CUDA build 530 MB: install the CPU build), and the data their "
+    "own; allow more (MemoryMax= of a service, --memory of a container), or add swap"
+)
+"""What to do where there is too little memory for any training."""
 
 
 def _advice(name: str, *, memory: bool) -> str:
