@@ -7,6 +7,7 @@ end the agent. The options are in an environment variable, where a login is out 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
@@ -63,7 +64,7 @@ def serve_model(
         for thread in threads:
             thread.start()
         host, _ = options.listen or ("", 0)
-        started(f"http://{host}:{listening.getsockname()[1]}" if listening is not None else "")
+        started(f"http://{_shown(host)}:{listening.getsockname()[1]}" if listening is not None else "")
         try:
             if options.broker is None:
                 stop.wait()
@@ -151,10 +152,25 @@ def _listening(options: ServingOptions) -> socket.socket:
         raise OperatorError(INSTALL) from None
     host, port = options.listen or ("", 0)
     try:
-        return socket.create_server((host, port))
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        everywhere = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(place, family=family, dualstack_ipv6=everywhere)
     except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise OperatorError(f"cannot listen on {host}:{port}: {reason}; choose another {options.port_name}") from None
+        raise OperatorError(f"cannot listen on {_shown(host)}:{port}: {_refusal(error, host, options)}") from None
+
+
+def _refusal(error: OSError, host: str, options: ServingOptions) -> str:
+    """Returns why nothing can listen at an address, and what to do."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine; 0.0.0.0 stands for all that it has, 127.0.0.1 for itself alone"
+    reason = os.strerror(error.errno or 0)
+    lowest = " from 1024 on, as those below are for root" if error.errno == errno.EACCES else ""
+    return f"{reason}; choose another {options.port_name}{lowest}"
+
+
+def _shown(host: str) -> str:
+    """Returns a host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 def main() -> None:

@@ -47,6 +47,55 @@ def test_a_port_that_is_taken_is_named_by_its_key(tmp_path: Path) -> None:
             serve_model(options, print)
 
 
+@pytest.mark.parametrize("host", ["203.0.113.9", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_said_to_be_none_of_this_one(tmp_path: Path, host: str) -> None:
+    options = ServingOptions(model=str(write_model(tmp_path / "model.onnx")), listen=(host, 8080))
+    with pytest.raises(OperatorError) as refused:
+        serve_model(options, print)
+    assert str(refused.value) == (
+        f"cannot listen on {host}:8080: {host} is no address of this machine; 0.0.0.0 stands for all that it has, "
+        "127.0.0.1 for itself alone"
+    )
+
+
+def test_a_port_of_root_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    options = ServingOptions(model=str(write_model(tmp_path / "model.onnx")), listen=("0.0.0.0", 80))
+    with pytest.raises(OperatorError) as refused:
+        serve_model(options, print)
+    assert str(refused.value) == (
+        "cannot listen on 0.0.0.0:80: Permission denied; choose another --port from 1024 on, as those below are "
+        "for root"
+    )
+
+
+@pytest.mark.parametrize(("host", "asked"), [("::1", "::1"), ("::", "::1"), ("::", "127.0.0.1")])
+def test_answers_at_addresses_of_ipv6(tmp_path: Path, host: str, asked: str) -> None:
+    try:
+        free_port("::1")
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    options = ServingOptions(
+        model=str(write_model(tmp_path / "model.onnx")), listen=(host, 0), report_seconds=0.5, threads=1
+    )
+    urls: list[str] = []
+    answers: list[int] = []
+
+    def ask(report: ServingReport) -> None:
+        del report
+        shown = f"[{asked}]" if ":" in asked else asked
+        with urllib.request.urlopen(f"{urls[0].replace(f'[{host}]', shown)}/health", timeout=10) as answer:
+            answers.append(answer.status)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    serve_model(options, urls.append, ask)
+    assert urls[0].startswith(f"http://[{host}]:")
+    assert answers[0] == 200
+
+
 def test_answers_over_http_while_the_broker_is_away(tmp_path: Path) -> None:
     options = ServingOptions(
         model=str(write_model(tmp_path / "model.onnx")),

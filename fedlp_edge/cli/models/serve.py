@@ -29,7 +29,7 @@ def run_serve(model: Path, host: str, port: int, threads: int, broker: str | Non
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = ServingOptions(
         model=str(model),
-        listen=(host, port),
+        listen=(host.strip("[]"), port),
         broker=None if broker is None else BrokerSettings(url=broker),
         topic=topic,
         threads=threads,
