@@ -10,6 +10,7 @@ import codecs
 import errno
 import gc
 import io
+import logging
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from typing import Any, Literal, Self
 
 from fedlp_edge.errors import FedLPError
 from fedlp_edge.system import early_interrupt
+from fedlp_edge.system.log_file import is_journal, priority_mark
 from fedlp_edge.system.portable.shell_words import quoted
 from fedlp_edge.system.portable.stop_signals import STOP_SIGNALS, is_ignored
 from fedlp_edge.system.portable.user_name import name_this_user
@@ -300,10 +302,11 @@ def raise_oom_score() -> None:
 
 
 def print_error(message: str) -> None:
-    """Writes ``error: MESSAGE`` to standard error, red on a terminal that wants colours."""
+    """Writes ``error: MESSAGE`` to standard error, red on a terminal that wants colours, and as one to the journal."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     head = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
-    print(f"{head} {message}", file=sys.stderr, flush=True)
+    mark = priority_mark(logging.ERROR) if is_journal(sys.stderr) else ""
+    print(f"{mark}{head} {message}", file=sys.stderr, flush=True)
 
 
 def own_command(name: str = "fedlp") -> str:

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from fedlp_edge.system.log_file import is_journal, priority_mark
+
 MAX_CHARACTERS = 2000
 _MAX_LINE_CHARACTERS = 8000
 
@@ -46,10 +48,28 @@ class PlainFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
+class JournalFormatter(PlainFormatter):
+    """A log formatter for the journal of systemd, which has the time of each line itself and takes its priority."""
+
+    def __init__(self) -> None:
+        super().__init__("%(levelname)-7s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line with its priority; the lines of a traceback have each the same."""
+        mark = priority_mark(record.levelno)
+        return "\n".join(mark + line for line in super().format(record).split("\n"))
+
+
 def plain_log(form: str, times: str | None = None) -> None:
-    """Gives every handler of the root logger a ``PlainFormatter``."""
+    """Gives every handler of the root logger a ``PlainFormatter``, or what its stream needs as the journal.
+
+    Args:
+        form: Form of a line.
+        times: Form of the time in it.
+    """
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(PlainFormatter(form, times))
+        journal = is_journal(getattr(handler, "stream", None))
+        handler.setFormatter(JournalFormatter() if journal else PlainFormatter(form, times))
 
 
 def counted(number: int, one: str, many: str = "") -> str:

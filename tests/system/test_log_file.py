@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
-from fedlp_edge.system.log_file import LogFileHandler
+from fedlp_edge.system.lifecycle import print_error
+from fedlp_edge.system.log_file import LogFileHandler, is_journal, priority_mark
+from fedlp_edge.system.printable import plain_log
 
 
 def logger_of(path: Path) -> logging.Logger:
@@ -27,3 +33,53 @@ def test_leaves_out_what_a_full_disk_has_no_room_for(capfd: pytest.CaptureFixtur
 def test_shows_a_defect_in_what_is_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     logger_of(tmp_path / "a.log").error("round %d", "one")
     assert "TypeError" in capfd.readouterr().err
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TextIO]:
+    """An output that systemd would have announced as that of its journal."""
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        yield stream
+
+
+def test_only_what_goes_to_the_journal_is_taken_for_it(
+    journal: TextIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "redirected").open("w") as other:
+        assert [is_journal(stream) for stream in (journal, other, None)] == [True, False, False]
+    for odd in ("", "8", "eight:nine"):
+        monkeypatch.setenv("JOURNAL_STREAM", odd)
+        assert not is_journal(journal)
+    monkeypatch.delenv("JOURNAL_STREAM")
+    assert not is_journal(journal)
+
+
+def test_lines_for_the_journal_have_their_priority_and_no_time(
+    journal: TextIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.Logger("root")
+    root.addHandler(logging.StreamHandler(journal))
+    monkeypatch.setattr(logging, "getLogger", lambda: root)
+    plain_log("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    root.info("round %d: depth 3", 1)
+    root.warning("disconnected")
+    try:
+        raise ValueError("x")
+    except ValueError:
+        root.exception("defect")
+
+    journal.seek(0)
+    lines = journal.read().splitlines()
+    assert lines[:3] == ["<6>INFO    round 1: depth 3", "<4>WARNING disconnected", "<3>ERROR   defect"]
+    assert all(line.startswith("<3>") for line in lines[3:])
+    assert lines[-1] == "<3>ValueError: x"
+    assert priority_mark(logging.DEBUG) == "<7>"
+
+
+def test_errors_of_a_service_are_errors_in_the_journal(journal: TextIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", journal)
+    print_error("the broker refuses the login")
+    journal.seek(0)
+    assert journal.read() == "<3>error: the broker refuses the login\n"
