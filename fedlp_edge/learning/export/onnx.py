@@ -29,6 +29,7 @@ from torch.nn.utils import parametrize
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.external.detached_weights import DetachedWeights, exceeds_a_file
+from fedlp_edge.learning.export.family.plain_graph import make_plain
 from fedlp_edge.learning.export.metadata import INPUT, OPSET, OUTPUT, OnnxMetadata, to_properties
 from fedlp_edge.learning.export.onnx_rewrites import RewrittenCalls
 from fedlp_edge.learning.export.operator_table import kept_operator_table
@@ -228,7 +229,7 @@ def with_properties(proto: onnx.ModelProto, properties: Mapping[str, str]) -> on
     """Gives a model the metadata that stand in its file, and no others; returns the same object.
 
     It then asks for no newer onnxruntime than its operators do: exporters write the newest version of the format, and
-    onnxruntime's tools import operators that no node uses.
+    onnxruntime's tools import operators that no node uses. Its graph gets the form that most other readers take.
     """
     import onnx  # noqa: PLC0415  # an extra of the coordinator
 
@@ -241,6 +242,7 @@ def with_properties(proto: onnx.ModelProto, properties: Mapping[str, str]) -> on
     del proto.opset_import[:]
     proto.opset_import.extend(imports)
     proto.ir_version = onnx.helper.find_min_ir_version_for(imports, ignore_unknown=True)
+    make_plain(proto)
     return proto
 
 
