@@ -23,13 +23,13 @@ def test_child_that_is_started_unheard_does_not_hear_that_all_are_to_end(number:
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
-def test_hang_up_is_ignored_under_nohup_alone() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize(("handler", "ignored"), [(signal.SIG_IGN, True), (signal.SIG_DFL, False)])
+def test_hang_up_is_ignored_under_nohup_alone(handler: signal.Handlers, ignored: bool) -> None:
+    before = signal.signal(signal.SIGHUP, handler)
     try:
-        assert is_ignored(signal.SIGHUP)
+        assert is_ignored(signal.SIGHUP) is ignored
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert not is_ignored(signal.SIGHUP)
 
 
 def test_child_is_asked_to_end() -> None:
