@@ -49,6 +49,12 @@ _THE_MACHINES_OWN = {
 }
 """Remedies by ``errno``, for errors of the operating system that are no defects of this program."""
 
+_NO_THREAD = "can't start new thread"
+_MORE_THREADS = "allow more processes and threads (ulimit -u, TasksMax= of a service, --pids-limit of a container)"
+_OLD_DOCKER = (
+    "Docker before 20.10.10 lets programs of newer images start none: update it, or --security-opt seccomp=unconfined"
+)
+
 EXIT_ERROR = early_interrupt.EXIT_ERROR
 EXIT_STOPPED = early_interrupt.EXIT_STOPPED
 EXIT_INCOMPLETE = 3
@@ -64,6 +70,12 @@ _KILL_ME_FIRST = "900"  # of at most 1000
 def remedy(error: OSError) -> str:
     """Returns what a person can do about an error of the operating system; empty if it may be a defect of ours."""
     return _THE_MACHINES_OWN.get(error.errno or 0, "")
+
+
+def process_remedy(error: OSError) -> str:
+    """Returns why a process could not be started, with what a person can do about it."""
+    more = _MORE_THREADS if error.errno == errno.EAGAIN else remedy(error)
+    return f"{error.strerror or error}{'; ' if more else ''}{more}"
 
 
 @contextmanager
@@ -218,17 +230,26 @@ def run_command(command: Callable[[], int | None]) -> int:
             # The reader of the output has ended (``| head``); without this, the interpreter prints an error at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
-        if "No usable temporary directory" in str(error):
-            print_error("no directory for temporary files can be written to: name one with TMPDIR")
-            return EXIT_ERROR
-        if not remedy(error):
+        if not (text := _text_of(error)):
             raise
-        where = f"{error.filename}: " if error.filename is not None else ""
-        print_error(f"{where}{error.strerror}; {remedy(error)}")
+        print_error(text)
+        return EXIT_ERROR
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
+        print_error(f"the system starts no further thread for this program: {_MORE_THREADS}; {_OLD_DOCKER}")
         return EXIT_ERROR
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
+
+
+def _text_of(error: OSError) -> str:
+    """Returns the message for an error of the operating system; empty for what may be a defect of this program."""
+    if "No usable temporary directory" in str(error):
+        return "no directory for temporary files can be written to: name one with TMPDIR"
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror}; {remedy(error)}" if remedy(error) else ""
 
 
 def _nobody_reads(error: OSError) -> bool:

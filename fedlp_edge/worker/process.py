@@ -29,6 +29,7 @@ from fedlp_edge.errors import (
     StartWeightsError,
     WorkerError,
 )
+from fedlp_edge.system.lifecycle import process_remedy
 from fedlp_edge.system.portable.process_ends import (
     ILLEGAL_INSTRUCTION,
     NO_ACCESS,
@@ -244,7 +245,7 @@ class _Running:
                     **options_of_system,
                 )
         except OSError as error:
-            raise WorkerError(f"cannot start a worker process: {error}") from None
+            raise WorkerError(f"cannot start a worker process: {process_remedy(error)}") from None
         self._errors = threading.Thread(target=self._read_errors, args=(log_path,), name="worker-log", daemon=True)
         self._reader = threading.Thread(target=self._read_replies, name="worker", daemon=True)
         self._errors.start()

@@ -20,6 +20,7 @@ from fedlp_edge.system.lifecycle import (
     StopSignal,
     install_command,
     own_command,
+    process_remedy,
     run_command,
 )
 
@@ -268,6 +269,35 @@ def test_what_the_machine_lacks_is_one_line(capfd: pytest.CaptureFixture[str], n
 
     assert run_command(command) == EXIT_ERROR
     assert capfd.readouterr().err.startswith(words)
+
+
+def test_want_of_threads_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise RuntimeError("can't start new thread")
+
+    assert run_command(command) == EXIT_ERROR
+    assert capfd.readouterr().err == (
+        "error: the system starts no further thread for this program: allow more processes and threads (ulimit -u, "
+        "TasksMax= of a service, --pids-limit of a container); Docker before 20.10.10 lets programs of newer images "
+        "start none: update it, or --security-opt seccomp=unconfined\n"
+    )
+
+    def defect() -> int:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    with pytest.raises(RuntimeError, match="changed size"):
+        run_command(defect)
+
+
+def test_a_process_that_cannot_be_started_is_told_with_its_remedy() -> None:
+    assert process_remedy(BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")) == (
+        "Resource temporarily unavailable; allow more processes and threads (ulimit -u, TasksMax= of a service, "
+        "--pids-limit of a container)"
+    )
+    assert process_remedy(OSError(errno.ENOMEM, "Cannot allocate memory")) == (
+        "Cannot allocate memory; the machine is out of memory"
+    )
+    assert process_remedy(FileNotFoundError(errno.ENOENT, "No such file or directory")) == "No such file or directory"
 
 
 PRINTS_INTO_A_FILE = """

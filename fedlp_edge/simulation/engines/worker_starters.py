@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol
 from fedlp_edge.errors import WorkerError
 from fedlp_edge.simulation.engines.channel import AwaitWorker, Channel, ChannelClosedError, StartWorker, WorkerExit
 from fedlp_edge.simulation.engines.recovery import death
+from fedlp_edge.system.lifecycle import process_remedy
 from fedlp_edge.system.portable.stop_signals import without_stop_signals
 
 STOP_SECONDS = 5.0
@@ -112,7 +113,7 @@ class SpawningStarter:
             else:
                 process = _python("spawned_worker", str(theirs.fileno()), stdin=subprocess.PIPE, passed=theirs)
         except OSError as error:
-            raise WorkerError(f"cannot start a worker process of the simulation: {error}") from None
+            raise WorkerError(f"cannot start a worker process of the simulation: {process_remedy(error)}") from None
         finally:
             theirs.close()
         self._processes[worker] = process

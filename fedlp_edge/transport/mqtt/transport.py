@@ -159,10 +159,9 @@ class MqttTransport:
             log.info("%s", connection_errors.known_limit(self._address, known))
         self._emit = sink
         first: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._run, args=(context, first), name=f"mqtt-{self._client_id}", daemon=True
-        )
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(context, first), name=f"mqtt-{self._client_id}", daemon=True)
+        thread.start()  # which a limit of threads may refuse
+        self._thread = thread
         while not first.done() and not self._cancelled.is_set():
             with contextlib.suppress(TimeoutError, BrokerError, ConfigError):
                 first.result(CANCEL_SECONDS)
@@ -171,7 +170,7 @@ class MqttTransport:
         try:
             first.result()
         except BrokerError:
-            self._thread.join()
+            thread.join()
             self._thread = None
             raise
 
