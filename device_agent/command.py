@@ -138,6 +138,8 @@ def serve(config: AgentConfig) -> int:
     logging.basicConfig(level=logging.DEBUG if config.verbose else logging.INFO)
     plain_log("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     _check_places(config)
+    if config.name_warning:
+        logging.warning("%s", config.name_warning)
     root = root_of_trust(config.root)
     identity = Identity(Topics(str(config.fleet)), config.device_id, new_session())
     profile, host = find_profile(config.profile), probe_host()

@@ -131,6 +131,16 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         return self.id or default_id(socket.gethostname())
 
     @property
+    def name_warning(self) -> str:
+        """What to say of an id that nobody chose and that will be another one; empty for any other."""
+        if self.id or re.fullmatch("[0-9a-f]{12}", self.device_id) is None:
+            return ""
+        return (
+            f"this device is called {self.device_id} after its container, and otherwise once that is made anew: a new "
+            "device for the fleet, with a new state; give it an --id"
+        )
+
+    @property
     def wait_seconds(self) -> float | None:
         """Seconds without a coordinator after which the agent ends; None for never.
 

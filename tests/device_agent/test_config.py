@@ -143,3 +143,14 @@ def test_a_device_that_is_named_by_the_option_for_its_processor_is_told_the_righ
         ConfigError, match=r'--device is .pi-1.; it must be "auto" .*; it is --id that names the device$'
     ):
         load_config(None, {**GIVEN, "device": "pi-1"})
+
+
+def test_an_id_after_a_container_is_said_to_change_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "3f2a91c0b7de")
+    assert AgentConfig().name_warning == (
+        "this device is called 3f2a91c0b7de after its container, and otherwise once that is made anew: a new device "
+        "for the fleet, with a new state; give it an --id"
+    )
+    assert AgentConfig(id="3f2a91c0b7de").name_warning == ""
+    monkeypatch.setattr("socket.gethostname", lambda: "raspberrypi")
+    assert AgentConfig().name_warning == ""
