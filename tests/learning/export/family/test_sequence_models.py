@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from torch.nn import functional
 from fedlp_edge.learning.data.dataset import Dataset
 from fedlp_edge.learning.export.family.model_family import FamilyOptions, ModelFamily
 from fedlp_edge.learning.export.family.multi_exit_graph import exits_of
+from fedlp_edge.learning.export.inference import Classifier, Sample
 from fedlp_edge.learning.partition.partition import partition
 from fedlp_edge.learning.tasks.classification import Classification
 
@@ -122,3 +125,23 @@ def test_files_answer_as_pytorch_does_at_every_depth(tmp_path: Path, name: str, 
         if entry.precision == "int8":
             found = {node.op_type for node in onnx.load(tmp_path / entry.file).graph.node}
             assert found & set(operators.split()), found
+
+
+def test_a_file_is_made_for_one_sample_by_the_tool_that_the_docs_name(tmp_path: Path) -> None:
+    x = samples(6, tokens=False)
+    model = partition(Recurrent(nn.GRU), x[:1]).eval()
+    data = Dataset.of_tensor(x, torch.zeros(12, dtype=torch.int64), (), 1.0, (0.0,), (1.0,))
+    options = FamilyOptions(name="m", precisions=("fp32", "int8"), labelled=False)
+    family = ModelFamily(exits_of(model, (2,)), {2: Classification(CLASSES)}, data, data, tmp_path, options).write()
+    assert [entry.file for entry in family.entries] == ["m-depth-2.onnx", "m-depth-2-int8.onnx"]
+    for entry in family.entries:
+        file, one = tmp_path / entry.file, tmp_path / "one.onnx"
+        fixed = [sys.executable, "-m", "onnxruntime.tools.make_dynamic_shape_fixed", "--dim_param", "batch"]
+        subprocess.run([*fixed, "--dim_value", "1", str(file), str(one)], check=True, capture_output=True)
+        before, after = onnxruntime.InferenceSession(file), onnxruntime.InferenceSession(one)
+        assert after.get_inputs()[0].shape == [1, 6, 4]
+        assert after.get_outputs()[0].shape == [1, 3]
+        assert after.get_modelmeta().custom_metadata_map == before.get_modelmeta().custom_metadata_map
+        feed = {"input": x[:1].numpy()}
+        np.testing.assert_allclose(after.run(None, feed)[0], before.run(None, feed)[0], rtol=1e-5, atol=1e-6)
+        assert len(list(Classifier(one).answer_all([Sample(name=str(n), values=x[n].numpy()) for n in range(3)]))) == 3
