@@ -44,6 +44,14 @@ def main(version: Version = False) -> None:
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
+_BrokerUrl = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[URL]", help="mqtt[s]://HOST[:PORT] or ws[s]://HOST[:PORT]/PATH, s for TLS; else --config's."
+    ),
+]
+_FleetFile = Annotated[Path | None, typer.Option(help="The fleet's file: its [broker] table and its name.")]
+
 
 @app.command()
 def demo(
@@ -400,13 +408,8 @@ def status(
 
 @app.command()
 def fleet(
-    url: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[URL]", help="mqtt[s]://HOST[:PORT] or ws[s]://HOST[:PORT]/PATH, s for TLS; else --config's."
-        ),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="The fleet's file: its [broker] table and its name.")] = None,
+    url: _BrokerUrl = None,
+    config: _FleetFile = None,
     fleet: Annotated[str | None, typer.Option(help="Only this one. [default: --config's, else all]")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object for each fleet instead of tables.")] = False,
 ) -> None:
@@ -432,13 +435,8 @@ def broker(
 
 @doctor.command("broker")
 def doctor_broker(
-    url: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[URL]", help="mqtt[s]://HOST[:PORT] or ws[s]://HOST[:PORT]/PATH, s for TLS; else --config's."
-        ),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="The fleet's file: its [broker] table and its name.")] = None,
+    url: _BrokerUrl = None,
+    config: _FleetFile = None,
     device_config: Annotated[
         Path | None, typer.Option(help="An agent's file, if devices have another login than the coordinator.")
     ] = None,
