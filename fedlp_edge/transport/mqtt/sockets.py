@@ -62,9 +62,8 @@ def _connected(address: BrokerAddress, timeout: float, segment_bytes: int | None
         plain = socket.socket(family, kind, protocol)
         try:
             plain.settimeout(timeout)
-            plain.setsockopt(
-                socket.IPPROTO_TCP, _LONGEST_SEGMENT, segment_bytes
-            )  # the broker is told by the first packet
+            # Before it connects, since the broker is told by the first packet.
+            plain.setsockopt(socket.IPPROTO_TCP, _LONGEST_SEGMENT, segment_bytes)
             plain.connect(place)
         except OSError as error:
             plain.close()
