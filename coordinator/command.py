@@ -42,9 +42,8 @@ from fedlp_edge.system.lifecycle import (
     own_command,
     print_error,
 )
-from fedlp_edge.system.log_file import LogFileHandler
+from fedlp_edge.system.log_file import LogFileHandler, plain_log
 from fedlp_edge.system.path_hints import explain_paths
-from fedlp_edge.system.printable import plain_log
 from fedlp_edge.transport.mqtt.paho_clients import new_client_id
 from fedlp_edge.transport.mqtt.transport import MqttTransport
 from fedlp_edge.transport.remembered import remembered_limits

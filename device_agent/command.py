@@ -33,9 +33,9 @@ from fedlp_edge.system.lifecycle import (
     install_command,
     print_error,
 )
+from fedlp_edge.system.log_file import plain_log
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.system.path_hints import explain_paths
-from fedlp_edge.system.printable import plain_log
 from fedlp_edge.system.processor_info import torch_warning
 from fedlp_edge.transport.base import LastWill
 from fedlp_edge.transport.mqtt.paho_clients import new_client_id

@@ -36,8 +36,8 @@ from fedlp_edge.system.lifecycle import (
     freeze_gc,
     install_command,
 )
-from fedlp_edge.system.log_file import LogFileHandler
-from fedlp_edge.system.printable import counted, plain_log
+from fedlp_edge.system.log_file import LogFileHandler, plain_log
+from fedlp_edge.system.printable import counted
 from fedlp_edge.transport.mqtt.paho_clients import new_client_id
 from fedlp_edge.transport.mqtt.transport import MqttTransport
 from fedlp_edge.transport.remembered import remembered_limits

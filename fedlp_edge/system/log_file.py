@@ -1,4 +1,4 @@
-"""This module writes log files that a full disk does not turn into tracebacks, and knows the journal of systemd."""
+"""This module writes the lines of logs: escaped, to files that may be full, and as systemd's journal wants them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import logging
 import os
 import sys
 from typing import Any
+
+from fedlp_edge.system.printable import printable
+
+_MAX_LINE_CHARACTERS = 8000
 
 _PRIORITIES = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"))
 """The least level of a line with what its priority is called before it; what is less is ``<7>``."""
@@ -28,6 +32,39 @@ def is_journal(stream: Any) -> bool:
 def priority_mark(level: int) -> str:
     """Returns what stands before a line, from which the journal takes its priority (``journalctl -p warning``)."""
     return next((mark for least, mark in _PRIORITIES if level >= least), "<7>")
+
+
+class PlainFormatter(logging.Formatter):
+    """A log formatter that escapes control characters in every line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Returns the formatted line, escaped."""
+        record.message = printable(record.message, _MAX_LINE_CHARACTERS)
+        return super().formatMessage(record)
+
+
+class JournalFormatter(PlainFormatter):
+    """A log formatter for the journal of systemd, which has the time of each line itself and takes its priority."""
+
+    def __init__(self) -> None:
+        super().__init__("%(levelname)-7s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line with its priority; the lines of a traceback have each the same."""
+        mark = priority_mark(record.levelno)
+        return "\n".join(mark + line for line in super().format(record).split("\n"))
+
+
+def plain_log(form: str, times: str | None = None) -> None:
+    """Gives every handler of the root logger a ``PlainFormatter``, or what its stream needs as the journal.
+
+    Args:
+        form: Form of a line.
+        times: Form of the time in it.
+    """
+    for handler in logging.getLogger().handlers:
+        journal = is_journal(getattr(handler, "stream", None))
+        handler.setFormatter(JournalFormatter() if journal else PlainFormatter(form, times))
 
 
 class LogFileHandler(logging.FileHandler):

@@ -6,14 +6,10 @@ control sequences. So it is escaped once, where it is decoded.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
-from fedlp_edge.system.log_file import is_journal, priority_mark
-
 MAX_CHARACTERS = 2000
-_MAX_LINE_CHARACTERS = 8000
 
 
 def printable(text: str, most: int = MAX_CHARACTERS) -> str:
@@ -37,39 +33,6 @@ def unprintable_fields(struct: Any, most: int = MAX_CHARACTERS) -> Iterator[tupl
         value = getattr(struct, name)
         if isinstance(value, str) and (len(value) > most or not value.isprintable()):
             yield name, printable(value, most)
-
-
-class PlainFormatter(logging.Formatter):
-    """A log formatter that escapes control characters in every line."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """Returns the formatted line, escaped."""
-        record.message = printable(record.message, _MAX_LINE_CHARACTERS)
-        return super().formatMessage(record)
-
-
-class JournalFormatter(PlainFormatter):
-    """A log formatter for the journal of systemd, which has the time of each line itself and takes its priority."""
-
-    def __init__(self) -> None:
-        super().__init__("%(levelname)-7s %(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Returns the line with its priority; the lines of a traceback have each the same."""
-        mark = priority_mark(record.levelno)
-        return "\n".join(mark + line for line in super().format(record).split("\n"))
-
-
-def plain_log(form: str, times: str | None = None) -> None:
-    """Gives every handler of the root logger a ``PlainFormatter``, or what its stream needs as the journal.
-
-    Args:
-        form: Form of a line.
-        times: Form of the time in it.
-    """
-    for handler in logging.getLogger().handlers:
-        journal = is_journal(getattr(handler, "stream", None))
-        handler.setFormatter(JournalFormatter() if journal else PlainFormatter(form, times))
 
 
 def counted(number: int, one: str, many: str = "") -> str:

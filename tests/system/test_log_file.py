@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -10,8 +11,7 @@ from typing import TextIO
 import pytest
 
 from fedlp_edge.system.lifecycle import print_error
-from fedlp_edge.system.log_file import LogFileHandler, is_journal, priority_mark
-from fedlp_edge.system.printable import plain_log
+from fedlp_edge.system.log_file import LogFileHandler, PlainFormatter, is_journal, plain_log, priority_mark
 
 
 def logger_of(path: Path) -> logging.Logger:
@@ -83,3 +83,19 @@ def test_errors_of_a_service_are_errors_in_the_journal(journal: TextIO, monkeypa
     print_error("the broker refuses the login")
     journal.seek(0)
     assert journal.read() == "<3>error: the broker refuses the login\n"
+
+
+def test_log_lines_are_lines_and_tracebacks_stay_readable() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(PlainFormatter("%(levelname)s %(message)s"))
+    logger = logging.Logger("plain")
+    logger.addHandler(handler)
+    try:
+        raise ValueError("x")
+    except ValueError:
+        logger.exception("from \x1b[31m%s", "there\nERROR forged")
+
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "ERROR from \\x1b[31mthere\\nERROR forged"
+    assert lines[1] == "Traceback (most recent call last):"

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import io
-import logging
-
 import pytest
 
-from fedlp_edge.system.printable import PlainFormatter, counted, printable
+from fedlp_edge.system.printable import counted, printable
 
 
 @pytest.mark.parametrize(
@@ -23,22 +20,6 @@ from fedlp_edge.system.printable import PlainFormatter, counted, printable
 )
 def test_what_controls_a_terminal_is_written_out_and_what_is_long_is_cut(text: str, shown: str) -> None:
     assert printable(text, 20 if len(text) == 30 else 100) == shown
-
-
-def test_log_lines_are_lines_and_tracebacks_stay_readable() -> None:
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(PlainFormatter("%(levelname)s %(message)s"))
-    logger = logging.Logger("plain")
-    logger.addHandler(handler)
-    try:
-        raise ValueError("x")
-    except ValueError:
-        logger.exception("from \x1b[31m%s", "there\nERROR forged")
-
-    lines = stream.getvalue().splitlines()
-    assert lines[0] == "ERROR from \\x1b[31mthere\\nERROR forged"
-    assert lines[1] == "Traceback (most recent call last):"
 
 
 def test_a_number_stands_with_what_it_counts() -> None:
