@@ -115,7 +115,7 @@ def test_a_fleet_without_test_data_over_mosquitto_ends_with_files_that_its_devic
     assert (proof.asked, proof.proved) == (3, 2), fleet.logs()
     assert proof.samples == final.samples
     assert proof.agreement == 1.0
-    assert 0 < proof.max_abs_diff < 1e-4
+    assert proof.max_abs_diff < 1e-4  # exactly 0 on some processors
     assert list(proof.problems) == ["dev-2"]
     ranges = told_ranges(fleet.run / "journal.sqlite", summary.final.model_digest)
     assert set(ranges) == {"dev-0", "dev-1"}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from fedlp_edge.core.device_scores import DeviceScores
 from fedlp_edge.core.rounds.settings import RoundSettings
 from fedlp_edge.core.settings import (
     EvaluationSettings,
@@ -112,6 +113,16 @@ def test_statistics_and_constants_end_as_in_the_simulated_fleet(
     assert [model.depth for model in real.onnx] == [3]
 
 
+def assert_alike(real: Mapping[int, DeviceScores], simulated: Mapping[int, DeviceScores]) -> None:
+    """Checks scores of devices; a processor may compute the last bits of a loss otherwise in other batches."""
+    assert real.keys() == simulated.keys()
+    for depth, scores in real.items():
+        other = simulated[depth]
+        assert (scores.devices, scores.samples) == (other.devices, other.samples)
+        for one, another in ((scores.mean, other.mean), (scores.spread, other.spread), (scores.worst, other.worst)):
+            assert one == pytest.approx(another, rel=1e-5, abs=1e-6)
+
+
 TAUGHT_BY_ALL = """
 [scheme]
 depth = 2
@@ -150,7 +161,7 @@ def test_models_that_answer_with_the_mean_of_exits_are_judged_and_chosen_by_it_a
         assert (one.accuracy, one.exits, one.ensemble) == (other.accuracy, other.exits, other.ensemble)
         assert one.accuracy == one.ensemble
         assert one.accuracy != one.exits
-        assert one.on_devices == other.on_devices
+        assert_alike(one.on_devices, other.on_devices)
         assert one.loss == pytest.approx(other.loss)
     assert [event.accuracy for event in finished] == [entry.accuracy for entry in real.rounds]
     assert real.final is not None
@@ -160,5 +171,5 @@ def test_models_that_answer_with_the_mean_of_exits_are_judged_and_chosen_by_it_a
     assert (real.final.accuracy, real.final.model_digest) == (simulated.final.accuracy, simulated.final.model_digest)
     # The file and the devices, which compare it with their own samples, say the same.
     assert [(model.depth, model.accuracy) for model in real.onnx] == [(2, real.final.accuracy[2])]
-    assert real.final.on_devices[2] == simulated.final.on_devices[2]
+    assert_alike({2: real.final.on_devices[2]}, {2: simulated.final.on_devices[2]})
     assert [(proof.asked, proof.proved) for proof in real.proofs] == [(2, 2)]

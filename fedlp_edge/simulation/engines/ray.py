@@ -49,10 +49,32 @@ except ImportError as error:
 REPLACE_SECONDS = 120.0
 """Time for a new actor to start, load PyTorch and build the model; without a free processor it never does."""
 
+_ATTEMPTS = 2
+"""Times that Ray is started: a node has 30 seconds, which it may need to read its programs from a slow disk."""
+
 _REMEDY = (
     "native code crashed, memory ran out, or the node is gone (Ray's logs on the node tell which): "
     "use fewer workers for each node, or a smaller model or batch size"
 )
+
+
+def _join_or_start() -> None:
+    """Joins the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine.
+
+    Raises:
+        OperatorError: The cluster cannot be reached, or Ray cannot be started.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        except (RayError, ConnectionError, ValueError, RuntimeError) as error:
+            raise OperatorError(f"Ray cannot be reached or started: {error}") from error
+        except Exception as error:  # Ray has no name for a node that is not there in time
+            ray.shutdown()
+            if attempt == _ATTEMPTS - 1:
+                raise OperatorError(f"Ray cannot be started: {error}; is this machine busy?") from error
+        else:
+            return
 
 
 class RayEngine:
@@ -68,10 +90,7 @@ class RayEngine:
     def __init__(self, workers: int = 0) -> None:
         self._started_ray = not ray.is_initialized()
         if self._started_ray:
-            try:
-                ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
-            except (RayError, ConnectionError, ValueError, RuntimeError) as error:
-                raise OperatorError(f"Ray cannot be reached or started: {error}") from error
+            _join_or_start()
         free = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
         count = workers or max(1, free)
         if count > free:
