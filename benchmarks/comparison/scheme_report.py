@@ -354,8 +354,8 @@ class Report:
                 set_title(axes, f"{PARTITION_TITLES[self._skewed]}, depths {mix}, every trick")
             if equality != "memory":
                 panels[0].set_ylabel("accuracy (%)")
-                if panels[0].lines:
-                    panels[0].legend(frameon=False, labelcolor=TEXT, loc="best")
+                if lines := panels[0].lines:  # below the panels, where a legend of a dozen schemes hides none of them
+                    figure.legend(handles=lines, frameon=False, labelcolor=TEXT, loc="outside lower center", ncols=4)
             figure.savefig(directory / self._picture(equality), dpi=DPI)
 
 
