@@ -18,7 +18,6 @@ from fedlp_edge.system.path_hints import newest_run, run_hint, shown_path
 _RUNS = Path("runs")
 """Directory in which coordinator, simulation and demo make their runs, unless told otherwise."""
 
-
 _BROKERS = ("mqtt:", "mqtts:", "ws:", "wss:")
 """First parts of a broker's URL that was taken for a path."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,21 +14,6 @@ from fedlp_edge.learning.data.tables.windows import WindowPlan
 _PAUSE = 20  # usual steps of time between two rows, beyond which a device was off, or rows are missing
 
 RowFlags = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """The successive rows that would be samples if none of them lacked anything.
-
-    Attributes:
-        starts: First row of each, in the order of series and time, int64 [N].
-        first: First row of its series, int64 [N].
-        last: Last row of its series, int64 [N].
-    """
-
-    starts: Indices
-    first: Indices
-    last: Indices
 
 
 def plan_samples(
@@ -60,29 +43,28 @@ def plan_samples(
     begins = np.concatenate([[0], ends[:-1]])
     chosen = _chosen(table, options, series[begins], source)
     unusable, has_target = _unusable(table, options, has_target, np.isin(table.series, series[begins[chosen]]))
-    candidates, table.skipped.short = _candidates(begins[chosen], ends[chosen], needs, options.stride)
-    if not len(candidates.starts):
+    starts, first, last = _successive(begins[chosen], ends[chosen], needs, options.stride)
+    table.skipped.short = int((ends[chosen] - begins[chosen] < needs).sum())
+    if not len(starts):
         raise DataError(f"{source}: no series has the {needs} successive rows that a sample needs")
     before = np.concatenate([[0], np.cumsum(unusable[order])])
-    whole = before[candidates.starts + rows] == before[candidates.starts]
-    whole &= has_target[order[candidates.starts + needs - 1]]
+    whole = (before[starts + rows] == before[starts]) & has_target[order[starts + needs - 1]]
     if options.window:
         table.skipped.windows = int((~whole).sum())
     if not whole.any():
         hint = "; no row has a value of every feature: name some of them with features=" if table.gaps.all() else ""
         raise DataError(f"{source}: no sample is left{hint}; {table.skipped}")
-    starts = candidates.starts[whole]
-    if time is not None:
-        table.skipped.pauses = _pauses(time, series, starts, needs)
     plan = WindowPlan(
         order=None if (np.diff(order) == 1).all() else order,
         starts=starts,
         window=options.window,
         horizon=options.horizon,
-        first=candidates.first[whole],
-        last=candidates.last[whole],
+        first=first,
+        last=last,
         timed=bool(options.window or options.time or options.horizon),
-    )
+    ).take(np.flatnonzero(whole))
+    if time is not None:
+        table.skipped.pauses = _pauses(time, series, plan.starts, needs)
     return plan, order
 
 
@@ -133,26 +115,24 @@ def _nowhere(table: TableRows) -> RowFlags:
     return rows
 
 
-def _candidates(begins: Indices, ends: Indices, needs: int, stride: int) -> tuple[_Candidates, int]:
-    """Returns the candidates of some series, and how many series are too short for one.
+def _successive(begins: Indices, ends: Indices, needs: int, stride: int) -> tuple[Indices, Indices, Indices]:
+    """Returns the successive rows that would be samples if none of them lacked anything.
 
     Args:
         begins: First row of each series.
         ends: Row behind its last one.
         needs: Number of successive rows of a sample, its target included.
         stride: Number of rows from the start of a sample to that of the next.
+
+    Returns:
+        First row of each sample, and first and last row of its series; each int64 [N].
     """
-    starts: list[Indices] = []
     long = ends - begins >= needs
-    for begin, end in zip(begins[long].tolist(), ends[long].tolist(), strict=True):
-        starts.append(np.arange(begin, end - needs + 1, stride))
+    pairs = zip(begins[long].tolist(), ends[long].tolist(), strict=True)
+    starts = [np.arange(begin, end - needs + 1, stride) for begin, end in pairs]
     counts = np.asarray([len(some) for some in starts], np.int64)
-    found = _Candidates(
-        starts=np.concatenate([np.zeros(0, np.int64), *starts]),
-        first=np.repeat(begins[long], counts),
-        last=np.repeat(ends[long] - 1, counts),
-    )
-    return found, int((~long).sum())
+    joined = np.concatenate([np.zeros(0, np.int64), *starts])
+    return joined, np.repeat(begins[long], counts), np.repeat(ends[long] - 1, counts)
 
 
 def _pauses(time: npt.NDArray[np.float64], series: Indices, starts: Indices, needs: int) -> tuple[int, float]:
