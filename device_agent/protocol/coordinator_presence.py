@@ -26,6 +26,8 @@ class CoordinatorPresence:
         left_at: The time at which the coordinator was last announced as offline, seconds; None while one is there, and
             before the first announcement.
         known: Whether a coordinator has been there since this agent started.
+        other_protocol: The protocol of a coordinator that is there and speaks another one than this agent, so that
+            neither understands the other; None if there is none.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,7 @@ class CoordinatorPresence:
         self.connected_at: float | None = None
         self.left_at: float | None = None
         self.known = False
+        self.other_protocol: int | None = None
         self._announced = False
         self._last_session: str | None = None
 
@@ -61,7 +64,8 @@ class CoordinatorPresence:
         self.broker = None
 
     def announce(self, message: Announcement, now: float) -> Change:
-        """Takes a coordinator's announcement, new or repeated."""
+        """Takes the announcement, new or repeated, of a coordinator that speaks this agent's protocol."""
+        self.other_protocol = None
         if not message.online:
             self.run, self.left_at, self._announced = None, now, False
             return "left"
@@ -71,6 +75,17 @@ class CoordinatorPresence:
         self._announced = True
         self._is_there(message.run)
         return "came" if before in (None, message.session) else "restarted"
+
+    def announce_other(self, message: Announcement, now: float) -> None:
+        """Takes the announcement of a coordinator that speaks another protocol: none is there for this agent.
+
+        One that has left says nothing of the one that comes, or that is there already.
+        """
+        if not message.online:
+            self.other_protocol = None
+            return
+        self.other_protocol, self.known = message.protocol, True
+        self.run, self.left_at, self._announced = None, now, False
 
     def coordinator_message(self, run: str) -> bool:
         """A message of a coordinator to this device came, about the run that this device is assigned to.

@@ -164,6 +164,7 @@ class DeviceProtocol:
     ) -> None:
         coordinator = CoordinatorPresence()
         self._identity = identity
+        self._once = options.once
         self._coordinator = coordinator
         self._presence = Presence(identity, coordinator)
         link = LinkState()
@@ -341,14 +342,10 @@ class DeviceProtocol:
         self._link.received_something(now)
         topics = self._identity.topics
         branch, leaf = topics.parse(event.topic)
-        if branch in {"model", "repeat"}:
-            unit, chunk = leaf if branch == "model" else None, Chunk.parse(event.payload)
-            self._deliveries.came(repeated=unit is None)
-            return [*self._report_progress(unit, chunk), *self._chunk(unit, chunk, len(event.payload), now)]
+        if branch in {"model", "repeat", "down"}:
+            return self._from_coordinator(branch, leaf, event.payload, now)
         if branch == "echo":
             return self._link.echo(event.payload, now)
-        if branch == "down":
-            return self._down(_decode_down(event.payload), now)
         if branch == "device":
             status = _decode_status(event.payload) if event.payload else None
             return self._presence.on_status(status, event.retained)
@@ -356,6 +353,15 @@ class DeviceProtocol:
             message = _decode_announcement(event.payload)
             return self._announced(message, now) if isinstance(message, Announcement) else []
         return [] if branch else self._search.unexpected_topic(event.topic)
+
+    def _from_coordinator(self, branch: str, leaf: str, payload: bytes, now: float) -> Effects:
+        if self._coordinator.other_protocol is not None:
+            return []  # this agent does not understand it
+        if branch == "down":
+            return self._down(_decode_down(payload), now)
+        unit, chunk = leaf if branch == "model" else None, Chunk.parse(payload)
+        self._deliveries.came(repeated=unit is None)
+        return [*self._report_progress(unit, chunk), *self._chunk(unit, chunk, len(payload), now)]
 
     def _chunk(self, unit: str | None, chunk: Chunk, nbytes: int, now: float) -> Effects:
         """Gives a chunk to whoever lacks it, which may be several.
@@ -495,10 +501,7 @@ class DeviceProtocol:
 
     def _announced(self, message: Announcement, now: float) -> Effects:
         if message.protocol != PROTOCOL:
-            if not message.online:
-                return []  # A coordinator of before has left; the one that comes may speak this protocol.
-            text = f"the coordinator speaks protocol {message.protocol}, this agent {PROTOCOL}; update the older one"
-            return [Stop(text)]
+            return self._announced_other(message, now)
         was_online = self._coordinator.online
         change = self._coordinator.announce(message, now)
         effects: Effects = []
@@ -522,6 +525,18 @@ class DeviceProtocol:
                     # The end of the run was not heard of, and nobody is there any more to repeat it.
                     effects += self._end_run(RunEnded(run=message.run, device=self._identity.device, rounds=0), now)
         return effects
+
+    def _announced_other(self, message: Announcement, now: float) -> Effects:
+        """Ends an agent that is there for one run; any other waits for a coordinator that it understands.
+
+        The model that is installed goes on answering, and no service starts the agent again and again.
+        """
+        before = self._coordinator.other_protocol
+        self._coordinator.announce_other(message, now)
+        if not message.online or before == message.protocol:
+            return []
+        text = f"the coordinator speaks protocol {message.protocol}, this agent {PROTOCOL}; update the older one"
+        return [Stop(text) if self._once else Log(f"{text}. Waiting for one that speaks {PROTOCOL}", warning=True)]
 
 
 def _payload_bytes(limits: BrokerLimits) -> int | None:

@@ -15,6 +15,7 @@ from device_agent.protocol.events import (
     SendChunk,
     Stop,
     Tick,
+    TrainRound,
 )
 from fedlp_edge.transport.base import Connected, Disconnected, Refused
 from fedlp_edge.wire.messages import (
@@ -32,6 +33,7 @@ from tests.device_agent.support import (
     TOPICS,
     Device,
     announcement,
+    blob,
     only,
     published,
     task,
@@ -59,10 +61,29 @@ def test_keeps_quiet_when_the_same_announcement_is_repeated():
     assert device.receive(TOPICS.coordinator, announcement(), retained=True) == []
 
 
-def test_stops_when_the_coordinator_speaks_another_protocol():
+def test_stops_when_the_coordinator_of_its_only_run_speaks_another_protocol():
     old = msgspec.structs.replace(announcement(), protocol=2)
-    effects = Device().receive(TOPICS.coordinator, old, retained=True)
+    effects = Device(once=True).receive(TOPICS.coordinator, old, retained=True)
     assert effects == [Stop("the coordinator speaks protocol 2, this agent 7; update the older one")]
+
+
+def test_waits_for_a_coordinator_that_it_understands_and_hears_none_that_speaks_another_protocol() -> None:
+    device, newer = Device().join(), msgspec.structs.replace(announcement(session="s2"), protocol=8)
+    text = "the coordinator speaks protocol 8, this agent 7; update the older one. Waiting for one that speaks 7"
+    assert device.receive(TOPICS.coordinator, newer) == [Log(text, warning=True)]
+    assert device.receive(TOPICS.coordinator, newer) == []
+    assert device.down(task()) + device.model("L1", blob("L1")) == []
+    assert device.receive(TOPICS.of("down", "pi"), b"what nobody knows yet") == []
+    assert device.handle(Tick(), 1000.0) == []
+    device.receive(TOPICS.coordinator, announcement(session="s3"), 1001.0)
+    assert only(train(device, now=1001.0), TrainRound).task.round == 1
+
+
+def test_a_newer_coordinator_that_has_left_is_in_no_older_ones_way() -> None:
+    device, newer = Device().join(), msgspec.structs.replace(announcement(session="s2"), protocol=8)
+    device.receive(TOPICS.coordinator, newer)
+    device.receive(TOPICS.coordinator, msgspec.structs.replace(newer, online=False, state="offline"))
+    assert only(train(device, now=1001.0), TrainRound).task.round == 1
 
 
 def test_last_words_of_a_coordinator_of_an_older_version_stop_nobody() -> None:
