@@ -19,6 +19,7 @@ from coordinator.limits import LIMITS
 from coordinator.run_claim import begun_before, claim, with_weights_digest
 from coordinator.service import Coordinator
 from coordinator.transfer.messenger import last_will
+from fedlp_edge.cli.options_only import OptionsOnly
 from fedlp_edge.cli.version import HELP_OPTIONS, Version
 from fedlp_edge.config.toml import place
 from fedlp_edge.errors import ConfigError, DataError, FedLPError, SettingError, StorageError
@@ -55,7 +56,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 log = logging.getLogger("fedlp.coordinator")
 
 
-@app.command(context_settings=HELP_OPTIONS)
+@app.command(cls=OptionsOnly, context_settings=HELP_OPTIONS)
 def coordinate(
     config: Annotated[Path, typer.Option(help="The fleet's TOML file.")],
     out: Annotated[

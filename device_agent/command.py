@@ -15,6 +15,7 @@ from device_agent.installation.version_store import CURRENT
 from device_agent.protocol.events import Identity
 from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings
+from fedlp_edge.cli.options_only import OptionsOnly
 from fedlp_edge.cli.version import HELP_OPTIONS, Version
 from fedlp_edge.errors import ConfigError, NoCoordinatorError
 from fedlp_edge.learning.data.spec.parsing import parse_spec
@@ -49,7 +50,7 @@ from fedlp_edge.worker.process import WorkerProcess
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.command(context_settings=HELP_OPTIONS)
+@app.command(cls=OptionsOnly, context_settings=HELP_OPTIONS)
 def agent(
     *,
     broker: Annotated[
