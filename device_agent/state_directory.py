@@ -116,7 +116,13 @@ def _check_format(directory: Path) -> None:
             f"{path}: {error.strerror}; {owner_hint(path, error)}choose another place with --state"
         ) from None
     if found != wanted:
+        later = found.isdecimal() and int(found) > STATE_FORMAT
         raise StorageError(
-            f"{directory}: holds the state of another version of the agent (format {found}; this one has format "
-            f"{wanted}); name another --state, or remove the directory"
+            f"{directory}: holds the state of {'a later' if later else 'another'} version of the agent (format "
+            f"{found}; this one has format {wanted}); "
+            + (
+                "update this agent, or name another --state"
+                if later
+                else "name another --state, or remove the directory"
+            )
         )

@@ -115,7 +115,10 @@ class EventReader:
         try:
             return _decoder.decode(line)
         except msgspec.ValidationError as error:
-            raise StorageError(f"{self._path}:{self._line}: not an event of this version: {error}") from None
+            raise StorageError(
+                f"{self._path}:{self._line}: written by another version of FedLP Edge, as this one knows no such "
+                f"event: {error}; read the run with the version that made it, or update FedLP Edge here"
+            ) from None
         except msgspec.DecodeError:
             return None
 

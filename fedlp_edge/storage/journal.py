@@ -330,16 +330,16 @@ def write_ahead_path(path: Path) -> Path:
 
 
 def _rows_beside(path: Path, query: str, values: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
-    """Returns rows of a journal that may be in use; none of a missing one, or of a version without the table.
+    """Returns rows of a journal that may be in use; none of a missing one, or of an earlier version without the table.
 
     Raises:
-        StorageError: The file is damaged, or no journal.
+        StorageError: The file is damaged, no journal, or of a later version, of which nobody knows what it lacks here.
     """
     if not path.exists():
         return []
     try:
         try:
-            return _rows(path, query, values, "?mode=ro")
+            return _rows(path, path, query, values, "?mode=ro")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in _LACKS_THE_INDEX:
                 raise
@@ -347,7 +347,7 @@ def _rows_beside(path: Path, query: str, values: tuple[str, ...] = ()) -> list[t
         with tempfile.TemporaryDirectory(prefix="fedlp-journal-") as temporary:
             for file in filter(Path.exists, (path, write_ahead_path(path))):
                 shutil.copyfile(file, Path(temporary) / file.name)
-            return _rows(Path(temporary) / path.name, query, values)
+            return _rows(Path(temporary) / path.name, path, query, values)
     except sqlite3.Error as error:
         if str(error).startswith("no such table"):
             return []
@@ -356,9 +356,11 @@ def _rows_beside(path: Path, query: str, values: tuple[str, ...] = ()) -> list[t
         raise StorageError(f"cannot read the journal {path}: {error.strerror}") from None
 
 
-def _rows(path: Path, query: str, values: tuple[str, ...], options: str = "") -> list[tuple[Any, ...]]:
+def _rows(path: Path, original: Path, query: str, values: tuple[str, ...], options: str = "") -> list[tuple[Any, ...]]:
     uri = f"{path.absolute().as_uri()}{options}"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_PATIENCE_SECONDS)) as db:
+        if (found := _version_of(db)) > VERSION:
+            raise StorageError(f"{_of_another_version(original, found)}: update FedLP Edge here, or use that version")
         return db.execute(query, values).fetchall()
 
 
@@ -398,11 +400,22 @@ def _connect_in_mode(path: Path, locking: str) -> sqlite3.Connection:
 
 
 def _refuse_other_versions(path: Path, db: sqlite3.Connection) -> None:
-    [found] = db.execute("PRAGMA user_version").fetchone()
     [tables] = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and found != VERSION:
-        age = "an earlier" if found < VERSION else "a later"
+    if tables and (found := _version_of(db)) != VERSION:
         raise OperatorError(
-            f"{path.parent} holds a run of {age} version of FedLP Edge (journal format {max(1, found)}, this "
-            f"version has {VERSION}): finish it with the version that made it, or name another directory with --out"
+            f"{_of_another_version(path, found)}: finish it with the version that made it, or name another directory "
+            "with --out"
         )
+
+
+def _version_of(db: sqlite3.Connection) -> int:
+    [found] = db.execute("PRAGMA user_version").fetchone()
+    return int(found)
+
+
+def _of_another_version(path: Path, found: int) -> str:
+    age = "an earlier" if found < VERSION else "a later"
+    return (
+        f"{path.parent} holds a run of {age} version of FedLP Edge (journal format {max(1, found)}, this version has "
+        f"{VERSION})"
+    )

@@ -33,10 +33,18 @@ def test_state_without_a_number_is_refused_with_what_to_do(tmp_path: Path, entry
     assert not (tmp_path / "format").exists()
 
 
-@pytest.mark.parametrize("number", [b"1\n", b"99\n", b"", b"\xff\xfe"])
-def test_state_with_another_number_is_refused_and_left_as_it_is(tmp_path: Path, number: bytes) -> None:
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (b"1\n", "another version of the agent .* or remove the directory"),
+        (b"99\n", "a later version of the agent .* update this agent, or name another --state$"),
+        (b"", "another version of the agent"),
+        (b"\xff\xfe", "another version of the agent"),
+    ],
+)
+def test_state_with_another_number_is_refused_and_left_as_it_is(tmp_path: Path, number: bytes, words: str) -> None:
     (tmp_path / "format").write_bytes(number)
-    with pytest.raises(StorageError, match="another version of the agent"):
+    with pytest.raises(StorageError, match=words):
         claim_state_directory(tmp_path)
     assert (tmp_path / "format").read_bytes() == number
 

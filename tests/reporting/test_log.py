@@ -78,7 +78,7 @@ def test_names_the_line_that_is_no_event(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'{"event":"BrokerReconnected","time":1.0}\n' + line)
 
-    with pytest.raises(StorageError, match=r"events\.jsonl:2: not an event of this version"):
+    with pytest.raises(StorageError, match=r"events\.jsonl:2: written by another version .* update FedLP Edge here"):
         read_events(path)
 
 

@@ -74,6 +74,16 @@ def test_refuses_a_journal_of_another_version_with_one_line(tmp_path: Path, vers
     assert "\n" not in str(raised.value)
 
 
+def test_reads_nothing_beside_a_run_of_a_later_version(tmp_path: Path) -> None:
+    journal = reopened(tmp_path)
+    journal.put_class_names(("a", "b"))
+    journal.close()
+    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    with pytest.raises(StorageError, match=rf"{tmp_path} holds a run of a later version .*: update FedLP Edge here"):
+        agreed_class_names(tmp_path / "journal.sqlite")
+
+
 def test_takes_a_journal_that_was_cut_off_before_it_held_anything(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "journal.sqlite").execute("PRAGMA journal_mode=WAL")
     assert reopened(tmp_path).unfinished_round() is None
