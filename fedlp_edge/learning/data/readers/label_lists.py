@@ -22,7 +22,8 @@ from fedlp_edge.learning.data.public_datasets import Split
 from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES
 from fedlp_edge.learning.data.readers.sample_keys import is_in_test_split, keys_of_names
 from fedlp_edge.learning.data.readers.target_values import Targets, read_targets
-from fedlp_edge.learning.data.tables.formats.csv_format import find_format, rows_of
+from fedlp_edge.learning.data.tables.formats.csv_format import find_format
+from fedlp_edge.learning.data.tables.formats.csv_rows import rows_of
 from fedlp_edge.system.printable import counted
 
 LABELS = "labels.csv"

@@ -19,11 +19,8 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.pictures.picture_decoding import display_name
 from fedlp_edge.learning.data.tables.column_names import column_hint
 from fedlp_edge.learning.data.tables.field_values import SWITCHES, is_number, point_number
-from fedlp_edge.learning.data.tables.formats.csv_format import (
-    CsvFormat,
-    find_format,
-    rows_of,
-)
+from fedlp_edge.learning.data.tables.formats.csv_format import CsvFormat, find_format
+from fedlp_edge.learning.data.tables.formats.csv_rows import rows_of
 from fedlp_edge.learning.data.tables.formats.json_table import JsonTable
 from fedlp_edge.learning.data.tables.table_folders import SUFFIXES as TABLE_SUFFIXES
 from fedlp_edge.learning.export.inference import Sample, as_input

@@ -12,17 +12,11 @@ import numpy as np
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.tables.field_values import GAPS, NO_NUMBERS, is_number, number_with_unit
-from fedlp_edge.learning.data.tables.formats.csv_format import (
-    BLANKS,
-    UNREADABLE,
-    CsvRows,
-    ends_within_a_line,
-    find_format,
-    line_of,
-    rows_of,
-    unreadable,
-)
+from fedlp_edge.learning.data.tables.formats.csv_format import find_format
+from fedlp_edge.learning.data.tables.formats.csv_rows import CsvRows, ends_within_a_line, line_of, rows_of
+from fedlp_edge.learning.data.tables.formats.csv_signs import BLANKS
 from fedlp_edge.learning.data.tables.formats.table_reader import PART_ROWS, TableReader
+from fedlp_edge.learning.data.tables.formats.text_file import UNREADABLE, unreadable
 from fedlp_edge.learning.foreign_code import error_line
 
 _AROUND_NAMES = " \t\ufeff"  # a byte order mark stands where files were joined

@@ -19,8 +19,8 @@ import msgspec
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.tables.field_values import GAPS, NO_NUMBERS, is_number
-from fedlp_edge.learning.data.tables.formats.csv_format import UNREADABLE, unreadable
 from fedlp_edge.learning.data.tables.formats.table_reader import PART_ROWS, TableReader
+from fedlp_edge.learning.data.tables.formats.text_file import UNREADABLE, unreadable
 
 Record = dict[str, Any]
 

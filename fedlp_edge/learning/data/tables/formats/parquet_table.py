@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fedlp_edge.errors import DataError
-from fedlp_edge.learning.data.tables.formats.csv_format import is_text
 from fedlp_edge.learning.data.tables.formats.table_reader import PART_ROWS, TableReader
+from fedlp_edge.learning.data.tables.formats.text_file import is_text
 from fedlp_edge.learning.foreign_code import error_line
 
 
