@@ -16,7 +16,7 @@ import typer
 from coordinator.config import FleetConfig, load_config
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
-from coordinator.run_claim import begun_before, claim, with_weights_digest
+from coordinator.run_claim import begins_beside, begun_before, claim, under_its_name, with_weights_digest
 from coordinator.service import Coordinator
 from coordinator.transfer.messenger import last_will
 from fedlp_edge.cli.options_only import OptionsOnly
@@ -73,14 +73,19 @@ def coordinate(
     """Runs a fleet: waits for devices, does the rounds, exports the model."""
     del version
     fleet = with_weights_digest(load_config(config), config, out)
-    path = out or begun_before(fleet) or Path("runs") / fleet.run_name
+    before = None if out else begun_before(fleet)
+    path = out or before or Path("runs") / fleet.run_name
+    beside = "" if out or before else begins_beside(fleet)
     with explain_paths(config):
         _check_data(fleet, config, path)
     directory = RunDirectory.open(path)
     directory.lock()
     have_temporary_directory(directory.path)
     claim(directory, config, fleet, hand_out=hand_out)
+    fleet = under_its_name(fleet, directory)
     _configure_log(directory, verbose=verbose)
+    if beside and not quiet:
+        print(beside, file=sys.stderr)
     try:
         with explain_paths(config):
             finished = _run(fleet, directory, quiet=quiet, threads=threads, hand_out=hand_out)

@@ -12,6 +12,7 @@ import msgspec
 
 from coordinator.config import FleetConfig, load_config
 from coordinator.limits import LIMITS
+from fedlp_edge.config.recipes import with_recipe
 from fedlp_edge.config.toml import place
 from fedlp_edge.config.toml_writer import to_toml
 from fedlp_edge.errors import ConfigError, OperatorError, StartWeightsError, StorageError
@@ -30,6 +31,7 @@ log = logging.getLogger("fedlp.coordinator")
 
 _WEIGHTS, _DIGEST = "[model] weights", "[model] weights_sha256"
 _LEFT_OUT = "# The broker's password is left out of this copy: state it in the environment or with password_file.\n\n"
+_OF_A_RECIPE = "# The settings of the recipe {} are written out, as they were when the run began.\n\n"
 
 
 def begun_before(fleet: FleetConfig) -> Path | None:
@@ -37,16 +39,51 @@ def begun_before(fleet: FleetConfig) -> Path | None:
 
     A version with new settings gives the same file another name of the run, and would begin anew beside it.
     """
+    found = [path for path, changed in _unfinished(fleet) if not changed]
+    return found[0] if len(found) == 1 else None
+
+
+def begins_beside(fleet: FleetConfig) -> str:
+    """Returns a line on the last unfinished run of the fleet, whose settings differ; empty if there is none.
+
+    Who changed none of them has a recipe that another version of FedLP Edge gives other settings.
+    """
+    learned = [(path, changed) for path, changed in _unfinished(fleet) if changed and _has_surely_learned(path)]
+    if not learned:
+        return ""
+    path, changed = max(learned, key=lambda run: (run[0] / "config.toml").stat().st_mtime)
+    why = f", perhaps of the recipe {fleet.recipe} in another version" if fleet.recipe else ""
+    return f"{path} holds an unfinished run with other settings{why}: {_listed(changed)}. This run begins beside it"
+
+
+def _unfinished(fleet: FleetConfig) -> Iterator[tuple[Path, list[str]]]:
+    """Yields the directories of a fleet's unfinished runs, with what differs; none if this run has its own already."""
     own = Path("runs") / fleet.run_name
     if fleet.run is not None or own.exists():
-        return None
-    found = []
+        return
     for kept in sorted(Path("runs").glob(f"{fleet.fleet[:48]}-*/config.toml")):
         with contextlib.suppress(ConfigError, StorageError):
             summary = load_if_there(kept.with_name("summary.json"))
-            if (summary is None or summary.final is None) and not differences(load_config(kept), fleet):
-                found.append(kept.parent)
-    return found[0] if len(found) == 1 else None
+            if summary is None or summary.final is None:
+                yield kept.parent, differences(load_config(kept), fleet)
+
+
+def _has_surely_learned(path: Path) -> bool:
+    with contextlib.suppress(StorageError):
+        return has_learned(RunDirectory(path))
+    return False
+
+
+def under_its_name(fleet: FleetConfig, directory: RunDirectory) -> FleetConfig:
+    """Returns a configuration with the name under which devices know a run that goes on.
+
+    A version with new settings derives another name from the same file, and devices keep finished updates and heads of
+    their own under the name alone.
+    """
+    summary = load_if_there(directory.summary)
+    if fleet.run is not None or summary is None or not summary.run:
+        return fleet
+    return msgspec.structs.replace(fleet, run=summary.run)
 
 
 def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out: bool = False) -> None:
@@ -71,9 +108,8 @@ def claim(directory: RunDirectory, source: Path, fleet: FleetConfig, *, hand_out
     if changed and _is_free(directory, before, fleet):
         clear(directory)
     elif changed:
-        more = f" and {len(changed) - LIMITS.named_settings} more" if len(changed) > LIMITS.named_settings else ""
         raise OperatorError(
-            f"{directory.path} holds a run with other settings: {'; '.join(changed[: LIMITS.named_settings])}{more}. "
+            f"{directory.path} holds a run with other settings: {_listed(changed)}. "
             "Set them back to go on with it, or name another directory with --out"
         )
     summary = load_if_there(directory.summary)
@@ -137,8 +173,15 @@ def differences(before: FleetConfig, now: FleetConfig) -> list[str]:
     ]
 
 
+def _listed(changed: list[str]) -> str:
+    more = f" and {len(changed) - LIMITS.named_settings} more" if len(changed) > LIMITS.named_settings else ""
+    return f"{'; '.join(changed[: LIMITS.named_settings])}{more}"
+
+
 def keep_copy(source: Path, target: Path, weights_sha256: str = "") -> None:
     """Copies a configuration without the broker's password, so that a run directory can be given to others.
+
+    A recipe is copied as its settings: a later version may have others under its name, and the run has these.
 
     Args:
         source: The configuration's file.
@@ -146,18 +189,20 @@ def keep_copy(source: Path, target: Path, weights_sha256: str = "") -> None:
         weights_sha256: Digest of the file of start weights, which the copy states; empty without one.
     """
     text = source.read_bytes().decode("utf-8-sig")
-    document = tomllib.loads(text)
+    document, heading, changes = tomllib.loads(text), "", False
     broker = document.get("broker", {})
     public = {key: value for key, value in broker.items() if key != "password"}
     if "url" in public:
         public["url"] = without_password(public["url"])
+    if public != broker:
+        document, heading = document | {"broker": public}, _LEFT_OUT
+    if recipe := document.get("recipe"):
+        document = {key: value for key, value in with_recipe(document).items() if key != "recipe"}
+        heading += _OF_A_RECIPE.format(recipe)
     model = document.get("model", {})
     if weights_sha256 and model.get("weights_sha256") != weights_sha256:
-        document |= {"model": model | {"weights_sha256": weights_sha256}}
-        text = to_toml(document)
-    if public != broker:
-        text = _LEFT_OUT + to_toml(document | {"broker": public})
-    write_file(target, [text.encode()])
+        document, changes = document | {"model": model | {"weights_sha256": weights_sha256}}, True
+    write_file(target, [(heading + to_toml(document) if heading or changes else text).encode()])
 
 
 def _flat(tables: Mapping[str, object]) -> Iterator[tuple[str, object]]:

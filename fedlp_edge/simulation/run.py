@@ -130,8 +130,9 @@ def claim(directory: RunDirectory, experiment: Experiment) -> Summary | None:
         Journal.open(directory.journal).close()
     if directory.config.exists() and load_experiment(directory.config).identity != experiment.identity:
         if has_learned(directory):
+            why = f"; another version may give the recipe {experiment.recipe} others" if experiment.recipe else ""
             raise OperatorError(
-                f"{directory.path} holds a run with other settings (see its config.toml); name another directory"
+                f"{directory.path} holds a run with other settings (see its config.toml{why}); name another directory"
             )
         clear(directory)
     if directory.config.exists():

@@ -14,6 +14,7 @@ from coordinator import command
 from coordinator.config import load_config
 from fedlp_edge.errors import ConfigError, OperatorError, SettingError
 from fedlp_edge.reporting.summary import DeviceOutcome, Summary, save
+from fedlp_edge.storage.journal import Journal
 from fedlp_edge.storage.run_directory import RunDirectory
 from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED
 from fedlp_edge.worker.jobs import RefusedModel
@@ -147,6 +148,49 @@ def test_run_that_another_version_named_otherwise_goes_on(
     assert call(config, "--quiet").exit_code == 0  # type: ignore[attr-defined]
     assert (earlier / "summary.json").exists()
     assert not new.exists()
+
+
+def learned_run(path: Path, settings: str, name: str) -> RunDirectory:
+    run = RunDirectory.open(path)
+    run.config.write_text(settings)
+    journal = Journal.open(run.journal)
+    journal.open_round(1, 1, ())
+    journal.commit_round(1, b"{}")
+    journal.close()
+    save(Summary(run=name, fleet="shop", model="mlp", rounds=()), run.summary)
+    return run
+
+
+def test_run_that_goes_on_keeps_the_name_under_which_devices_know_it(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "_run", lambda fleet, *_, **__: names.append(fleet.run_name))
+    settings = 'fleet = "shop"\n[model]\nname = "mlp"\n'
+    config.write_text(settings)
+    tmp_path.joinpath("runs").mkdir()
+    learned_run(tmp_path / "runs" / "shop-0123456789ab", settings, "shop-0123456789ab")
+    call(config, "--quiet")
+    config.write_text(f'run = "spring"\n{settings}')
+    call(config, "--quiet", "--out", "runs/shop-0123456789ab")
+    assert names == ["shop-0123456789ab", "spring"]
+
+
+def test_run_that_begins_beside_one_of_other_settings_names_them(
+    config: Path, tmp_path: Path, running: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.joinpath("runs").mkdir()
+    learned_run(tmp_path / "runs" / "shop-1", 'fleet = "shop"\n[scheme]\nlpr = 0.25\ndepth = "full"\n', "shop-1")
+    config.write_text('fleet = "shop"\nrecipe = "fedlp-homo"\n')
+    running(finished=False)
+    told = call(config)
+    assert told.stderr == (  # type: ignore[attr-defined]
+        "runs/shop-1 holds an unfinished run with other settings, perhaps of the recipe fedlp-homo in another version: "
+        "[scheme] lpr is 0.5 and was 0.25. This run begins beside it\n"
+    )
+    assert call(config).stderr == ""  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("rounds", [0, 1])

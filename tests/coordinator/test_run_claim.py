@@ -11,6 +11,7 @@ import pytest
 
 from coordinator.config import FleetConfig, load_config
 from coordinator.run_claim import claim, differences, with_weights_digest
+from fedlp_edge.config import recipes
 from fedlp_edge.config.toml import place
 from fedlp_edge.core.algorithm.server_state import ServerState
 from fedlp_edge.errors import ConfigError, OperatorError, StorageError
@@ -136,6 +137,31 @@ def test_claim_keeps_a_copy_without_the_password(tmp_path: Path, secret: str) ->
 def test_claim_copies_a_configuration_without_secrets_as_it_is(tmp_path: Path) -> None:
     source = written(tmp_path / "a.toml", TEXT.replace("ada:geheim@", ""))
     assert begin(tmp_path / "run", source).config.read_text() == source.read_text()
+
+
+def test_claim_copies_a_recipe_as_the_settings_that_it_has_now(tmp_path: Path) -> None:
+    source = written(tmp_path / "fleet.toml", 'fleet = "shop"\nrecipe = "fedlp-homo"\n[scheme]\ndepth = "auto"\n')
+    copy = begin(tmp_path / "run", source).config
+    assert load_config(copy).scheme == load_config(source).scheme
+    assert copy.read_text().splitlines() == [
+        "# The settings of the recipe fedlp-homo are written out, as they were when the run began.",
+        "",
+        'fleet = "shop"',
+        "",
+        "[scheme]",
+        'depth = "auto"',
+        "lpr = 0.5",
+    ]
+
+
+def test_claim_goes_by_what_a_recipe_set_when_the_run_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written(tmp_path / "fleet.toml", 'fleet = "shop"\nrecipe = "fedlp-homo"\n')
+    learn(begin(tmp_path / "run", source))
+    monkeypatch.setattr(recipes, "RECIPES", {"fedlp-homo": {"scheme": {"lpr": 0.25}}, "fedavg": {}})
+    with pytest.raises(
+        OperatorError, match=r'\[scheme\] lpr is 0.25 and was 0.5; \[scheme\] depth is "auto" and was "full"'
+    ):
+        begin(tmp_path / "run", source)
 
 
 def test_differences_look_into_nested_tables() -> None:
