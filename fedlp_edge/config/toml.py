@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
+from fedlp_edge.config.toml_mistakes import encoding_hint, look_alike, syntax_hint
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.system.printable import printable
 
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
@@ -30,14 +32,11 @@ _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 _NAMED = re.compile(r"\[(?P<table>[a-z_.]+)\] (?P<key>[a-z_]+)")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
-_FREQUENT_MISTAKES = (
-    ("[\u201c\u201d\u201e\u2018\u2019]", 'typographic quotes: write " instead'),
-    ("[\u00a0\u202f\u2003]", "a no-break space: type an ordinary one"),
-    (r"\\", "write a path with /, or in single quotes"),
-    (r"=\s*(True|False|None|yes|no|on|off)\s*$", "truth values are true and false"),
-    (r"^\s*([\w-]+\s*:|\{)", "TOML has key = value in lines of their own, unlike YAML and JSON"),
-)
-"""Patterns of lines that are no TOML, each with what to write instead."""
+_SECRETS = ("password",)
+"""Keys whose values stand in no message, which may end in a log."""
+
+_LOGIN = re.compile(r"://[^/\s]*@")
+"""A login in a URL, as in ``broker = "mqtt://ada:secret@host"``, which stands where a table is asked for."""
 
 _SYNTAX = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)$", re.DOTALL)
 
@@ -61,11 +60,15 @@ def load_toml(
             where there is one, the line number.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    if encoding := encoding_hint(content):
+        raise ConfigError(f"{path}: it was saved as {encoding}; save the file as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
     return parse_toml(text, kind, str(path), complete, renamed)
 
 
@@ -134,17 +137,8 @@ def _syntax_message(error: tomllib.TOMLDecodeError, text: str, name: str) -> str
     what = match["what"] if match else str(error)
     line = int(match["line"]) if match and match["line"] else max(1, len(text.splitlines()))
     lines = text.splitlines()
-    hint = _syntax_hint(what, lines[line - 1] if line <= len(lines) else "")
+    hint = syntax_hint(what, lines[line - 1] if line <= len(lines) else "")
     return f"{name}:{line}: not valid TOML: {what[0].lower()}{what[1:]}{hint}"
-
-
-def _syntax_hint(what: str, line: str) -> str:
-    """Returns what to do about a mistake that is made often; empty if it is none of these."""
-    if "overwrite a value" in what:
-        return " (the key stands twice: remove one)"
-    if "twice" in what:
-        return " (put all its keys under one heading)"
-    return next((f" ({remedy})" for pattern, remedy in _FREQUENT_MISTAKES if re.search(pattern, line)), "")
 
 
 def _value_message(error: msgspec.ValidationError, document: object, kind: type, text: str, name: str) -> str:
@@ -184,7 +178,15 @@ def _wrong_value(path: KeyPath, kind: inspect.Type, stated: object, text: str, n
         where, allowed = f"{name}:{_line_of(text, (*path, key))}", describe(kind.key_type)
         return f"{where}: {_dotted(path)} has the key {_shown(key)}; it must be {allowed}"
     where = f"{name}:{_line_of(text, path)}" if path else name
-    return f"{where}: {_dotted(path)} is {_shown(stated)}; it must be {describe(kind)}"
+    shown = "no text" if path and path[-1] in _SECRETS else _shown(stated)
+    odd = look_alike(stated) if isinstance(stated, str) and _has_a_pattern(kind) else ""
+    return f"{where}: {_dotted(path)} is {shown}; it must be {describe(kind)}{f' ({odd})' if odd else ''}"
+
+
+def _has_a_pattern(kind: inspect.Type) -> bool:
+    options = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    plain = (option.type if isinstance(option, inspect.Metadata) else option for option in options)
+    return any(isinstance(option, inspect.StrType) and option.pattern for option in plain)
 
 
 def _other_table(key: str, kind: inspect.Type, path: KeyPath) -> str:
@@ -362,7 +364,9 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f'"{value[:60]}"'
+        return f'"{printable(_LOGIN.sub("://***@", value)[:60])}"'
     if isinstance(value, dict):
         return "a table"
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return "a list of tables"
     return str(value)[:60]

@@ -32,6 +32,14 @@ class Named(msgspec.Struct):
     fleet: Name
 
 
+class Login(msgspec.Struct):
+    password: str
+
+
+class Protected(msgspec.Struct):
+    login: Login
+
+
 class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fleet: str
     port: Annotated[int, msgspec.Meta(gt=0, lt=65536)] = 1883
@@ -160,7 +168,7 @@ def test_reads_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
         ),
         (
             "fleet = \u201ca\u201d\n",
-            'fleet.toml:1: not valid TOML: invalid value (typographic quotes: write " instead)',
+            'fleet.toml:1: not valid TOML: invalid value (write " as quotes)',
         ),
         (
             "fleet\u00a0= 1\n",
@@ -199,6 +207,15 @@ def test_refuses_a_file_that_is_not_text(tmp_path: Path) -> None:
     path.write_bytes(b'fleet = "\xff\xfe"\n')
 
     with pytest.raises(ConfigError, match=r"fleet\.toml: not UTF-8 text \(byte 9\)"):
+        load_toml(path, Fleet)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_refuses_a_file_of_an_editor_that_saves_utf_16(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_bytes('fleet = "shop"\r\n'.encode(encoding))
+
+    with pytest.raises(ConfigError, match=r"fleet\.toml: it was saved as UTF-16; save the file as UTF-8"):
         load_toml(path, Fleet)
 
 
@@ -283,6 +300,43 @@ def test_a_name_that_is_none_is_told_what_it_may_hold() -> None:
         'fleet.toml:1: fleet is "Shop Floor"; it must be 1 to 64 letters, digits, dots, dashes and underscores, '
         "in quotes"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "why"),
+    [
+        ("shop\u00a0", r"shop\xa0", ""),
+        ("\u200bshop", r"\u200bshop", ""),
+        ("sh\u043ep", "sh\u043ep", " (\u043e is a cyrillic small letter o)"),
+        ("shop\u20131", "shop\u20131", " (\u2013 is a en dash)"),
+    ],
+)
+def test_a_name_whose_letters_look_as_if_they_were_others_is_told_what_they_are(
+    name: str, shown: str, why: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_toml(f'fleet = "{name}"\n', Named, "fleet.toml")
+    assert str(caught.value) == (
+        f'fleet.toml:1: fleet is "{shown}"; it must be 1 to 64 letters, digits, dots, dashes and underscores, '
+        f"in quotes{why}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[login]\npassword = 4711\n", "f:2: login.password is no text; it must be text in quotes"),
+        (
+            'login = "mqtt://ada:47@11@host"\n',
+            'f:1: login is "mqtt://***@host"; it must be a table with the keys password',
+        ),
+        ('[[login]]\npassword = "4711"\n', "f:1: login is a list of tables; it must be a table with the keys password"),
+    ],
+)
+def test_no_message_shows_a_password(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_toml(text, Protected, "f")
+    assert str(caught.value) == message
 
 
 def test_a_wrong_key_of_a_table_of_free_keys_is_named_with_what_is_allowed():
