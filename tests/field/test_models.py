@@ -245,6 +245,31 @@ class QuantisedLater(nn.Module):
         return self.sum.add(x, self.conv(x))  # type: ignore[no-any-return]
 
 
+class Hooked(nn.Module):
+    """Takes its features from a hook, whose function knows the module by its closure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.seen, self.out = Cnn(), {}, nn.Linear(8, CLASSES)
+        self.net.third.register_forward_hook(lambda module, given, result: self.seen.update(third=result))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.net(x)
+        return self.out(self.seen["third"].mean((2, 3)))
+
+
+class HoldsAFunction(nn.Module):
+    """Computes by a function that it holds, and that knows the module by its closure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Linear(144, 8)
+        self.compute = lambda x: functional.relu(self.one(x.flatten(1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.compute(x)
+
+
 class Alone(Cnn):
     """Gives its logits as a tuple of one, as models of Hugging Face do with return_dict=False."""
 
@@ -427,6 +452,11 @@ EXPORTED: dict[str, tuple[Make, tuple[int, ...]]] = {
     "cosine classifier": (lambda: Cnn(out=Cosine(3000.0)), PICTURE),
     "spikes": (Spikes, SEQUENCE),
     "columns of codes": (Coded, CODES),
+    "features of a hook": (Hooked, PICTURE),
+    "holds a function": (
+        lambda: nn.Sequential(OrderedDict(held=HoldsAFunction(), out=nn.Linear(8, CLASSES))),
+        PICTURE,
+    ),
     "behind a normalisation": (lambda: nn.Sequential(nn.BatchNorm2d(1, affine=False), Cnn()), PICTURE),
 }
 
@@ -532,6 +562,12 @@ def test_model_is_split_and_trained_at_its_first_and_last_depth(name: str) -> No
     assert with_step_costs(model, model.blueprint(name)).costs[-1].step
     for depth in {1, model.depths[-1]}:
         train(model, depth, data)
+
+
+def test_weights_of_functions_that_a_block_holds_are_trained() -> None:
+    model = partition([HoldsAFunction(), nn.Linear(8, CLASSES)], torch.ones(1, *PICTURE))
+    before = model.submodel(1).get_parameter("L1.0.one.weight")
+    assert not train(model, 1, samples(PICTURE)).get_parameter("L1.0.one.weight").equal(before)
 
 
 @pytest.mark.parametrize("name", EXPORTED)
