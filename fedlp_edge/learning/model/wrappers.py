@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 
+import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
@@ -36,3 +38,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
             "the model is TorchScript (torch.jit), which cannot be split; give the module that it was made from"
         )
     return model
+
+
+def run_compiled_code_as_written() -> None:
+    """Has functions that ``torch.compile`` wraps run without being compiled, for the rest of the process.
+
+    Compiling needs a C++ compiler, which most devices lack, and a minute or more for each size of a batch. A recording
+    would have the recorder compiled, too.
+    """
+    if "torch._dynamo" in sys.modules:  # which torch.compile imports; nobody else shall load its 150 MB
+        torch.compiler.set_stance("force_eager")

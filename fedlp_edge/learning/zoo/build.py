@@ -23,6 +23,7 @@ from fedlp_edge.learning.memory.limits import is_out_of_memory
 from fedlp_edge.learning.model.heads import exit_head, has_channels_first, max_pooled_head
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.model.width import DEFAULT_RATIOS, WidthModel
+from fedlp_edge.learning.model.wrappers import run_compiled_code_as_written
 from fedlp_edge.learning.partition.partition import partition
 from fedlp_edge.learning.partition.tracing import mode
 from fedlp_edge.learning.rng import seeded
@@ -290,6 +291,7 @@ def _users_own(
                 f"them, def make(): return {name.rpartition(':')[2]}(...)"
             )
         model = function(num_classes=settings.classes) if takes_classes and settings.classes else function()
+    run_compiled_code_as_written()
     if isinstance(model, nn.Module):
         return model
     if isinstance(model, (list, tuple)):

@@ -6,10 +6,12 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import torch
+from torch import nn
 
 import fedlp_edge
 from fedlp_edge import LayeredModel, ModelSettings, build_model
@@ -198,6 +200,35 @@ def gives_text() -> str:
 
 def already_split() -> LayeredModel:
     return build_model(ModelSettings(name="mlp", input=(1, 8, 8), classes=10), seed=0)
+
+
+def refuses_to_compile(*_: object) -> Any:
+    raise AssertionError("compiled")
+
+
+class Compiled(nn.Module):
+    """Has its forward compiled, as people do who train on a server."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+
+    @torch.compile(backend=refuses_to_compile)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x)  # type: ignore[no-any-return]
+
+
+def compiled() -> nn.Module:
+    return nn.Sequential(Compiled(4, 3), nn.ReLU(), Compiled(3, 2))
+
+
+def test_functions_that_a_model_has_compiled_run_as_they_are_written() -> None:
+    settings = ModelSettings(name="tests.learning.zoo.test_build:compiled", input=(4,), classes=2)
+    try:
+        submodel = build_model(settings, seed=1, allow_models=None).submodel(1)
+        assert step(submodel, torch.ones(2, 4), torch.tensor([0, 1])) > 0
+    finally:
+        torch.compiler.set_stance("default")
 
 
 def test_pooled_heads_take_the_place_of_a_built_in_models_own() -> None:
