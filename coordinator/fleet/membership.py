@@ -17,6 +17,7 @@ from coordinator.rounds.round_controller import RoundController
 from coordinator.run_context import RunContext
 from fedlp_edge.core.device_data import listed, missing_classes, unlike_scale
 from fedlp_edge.core.metrics.serving_report import ServingReport
+from fedlp_edge.core.planning.device_facts import DeviceFacts
 from fedlp_edge.core.rounds import events as round_events
 from fedlp_edge.core.rounds.fitness import DeviceFault
 from fedlp_edge.reporting import events
@@ -102,18 +103,10 @@ class Membership:
             status: Status of the device.
             kept: Whether the broker has kept it for whoever subscribes.
         """
-        device, facts, basis = status.device, status.facts, f"{status.session} {status.revision}"
+        device, facts = status.device, status.facts
         if facts is None:
             return
-        self._profiles[device] = facts.profile
-        if status.serving is not None and status.serving != self._served.get(device):
-            self._served[device] = status.serving
-            self._context.emit(events.DeviceServing(time=time.time(), device=device, report=status.serving))
-        if facts.data is not None and facts.data != self._data.get(device):
-            self._data[device] = facts.data
-            self._context.journal.put_data_facts(device, facts.data)
-        renewed = self._bases.get(device) not in (None, basis)
-        self._bases[device] = basis
+        renewed = self._note(status, facts)
         before = self._registry.members.get(device)
         if not kept or before is None:
             self._unheard = self._unheard | {device} if kept else self._unheard - {device}
@@ -127,13 +120,28 @@ class Membership:
             for other in self.all():
                 if other is not member:  # which is told below
                     self._place(other, anew=True)
-        if before is None or renewed or (before.session, before.plan) != (member.session, member.plan):
-            if before is not None and before.plan != member.plan:
-                self._step(round_events.DeviceGone(device))  # until it holds what it is to hold now
+        replanned = before is not None and before.plan != member.plan
+        if replanned:
+            self._step(round_events.DeviceGone(device))  # until it holds what it is to hold now
+        if before is None or before.session != member.session or renewed or replanned:
             self._introduce(member)
         self._place(member)
         if member.ready and renewed:
             self.join(member)  # with what it has now
+
+    def _note(self, status: Status, facts: DeviceFacts) -> bool:
+        """Keeps what a device tells of itself; returns whether it has counted or measured anew what it told before."""
+        device, basis = status.device, f"{status.session} {status.revision}"
+        self._profiles[device] = facts.profile
+        if status.serving is not None and status.serving != self._served.get(device):
+            self._served[device] = status.serving
+            self._context.emit(events.DeviceServing(time=time.time(), device=device, report=status.serving))
+        if facts.data is not None and facts.data != self._data.get(device):
+            self._data[device] = facts.data
+            self._context.journal.put_data_facts(device, facts.data)
+        renewed = self._bases.get(device) not in (None, basis)
+        self._bases[device] = basis
+        return renewed
 
     def turned_away(self, status: Status) -> None:
         """Reports a device whose agent speaks another protocol, once for each that it speaks."""
