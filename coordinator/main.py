@@ -24,7 +24,7 @@ def run() -> None:
         else:
             from coordinator.command import app  # noqa: PLC0415 - takes a second
     except Exception as error:
-        from fedlp_edge.system.foreign_packages import end_with_cause  # noqa: PLC0415
+        from fedlp_edge.system.loading.foreign_packages import end_with_cause  # noqa: PLC0415
 
         end_with_cause(error)
     sys.exit(run_command(lambda: app(prog_name=name)))

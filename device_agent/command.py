@@ -26,14 +26,8 @@ from fedlp_edge.probe.host import probe_host, training_threads, worker_share
 from fedlp_edge.probe.neighbours import other_agents
 from fedlp_edge.probe.profiles import find_profile
 from fedlp_edge.system.directories import expand_user, have_temporary_directory, make_directory
-from fedlp_edge.system.lifecycle import (
-    EXIT_NO_COORDINATOR,
-    EXIT_STOPPED,
-    StopSignal,
-    freeze_gc,
-    install_command,
-    print_error,
-)
+from fedlp_edge.system.lifecycle import EXIT_NO_COORDINATOR, EXIT_STOPPED, StopSignal, freeze_gc, print_error
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.log_file import plain_log
 from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.system.path_hints import explain_paths
@@ -224,7 +218,7 @@ def root_of_trust(path: str) -> bytes | None:
         return None
     try:
         from device_agent.installation.signed_source import read_root  # noqa: PLC0415 - an extra
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         raise ConfigError(f"root needs {missing}: {install_command('release')}") from None
     return read_root(expand_user(path))

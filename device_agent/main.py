@@ -14,7 +14,7 @@ def run() -> None:
         from device_agent.command import app  # noqa: PLC0415 - takes a second
         from fedlp_edge.system.lifecycle import run_command  # noqa: PLC0415
     except Exception as error:
-        from fedlp_edge.system.foreign_packages import end_with_cause  # noqa: PLC0415
+        from fedlp_edge.system.loading.foreign_packages import end_with_cause  # noqa: PLC0415
 
         end_with_cause(error)
 

@@ -11,7 +11,7 @@ from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import is_custom
 from fedlp_edge.errors import FedLPError, SettingError
 from fedlp_edge.storage.run_directory import RunDirectory
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.worker.jobs import ExportTried, TryExport
 from fedlp_edge.worker.process import WorkerProcess
 

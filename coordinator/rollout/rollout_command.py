@@ -28,14 +28,8 @@ from fedlp_edge.core.rollout.rollout_names import rollout_run
 from fedlp_edge.core.rollout.rollout_settings import RolloutSettings
 from fedlp_edge.errors import OperatorError
 from fedlp_edge.storage.journal import Journal
-from fedlp_edge.system.lifecycle import (
-    EXIT_ERROR,
-    EXIT_INCOMPLETE,
-    EXIT_STOPPED,
-    StopSignal,
-    freeze_gc,
-    install_command,
-)
+from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, freeze_gc
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.log_file import LogFileHandler, plain_log
 from fedlp_edge.system.printable import counted
 from fedlp_edge.transport.mqtt.paho_clients import new_client_id
@@ -258,7 +252,7 @@ def _signed_orders(plan: RolloutPlan, files: Sequence[ReleaseFile]) -> OrderFile
     try:
         from coordinator.rollout.signed_orders import SignedOrders  # noqa: PLC0415 - an extra
         from fedlp_edge.release.repository import ReleaseRepository  # noqa: PLC0415
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         raise OperatorError(f"signing needs {missing}: {install_command('release')}") from None
     orders = SignedOrders(ReleaseRepository(Path(plan.repository)), Path(plan.online_key))

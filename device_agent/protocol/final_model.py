@@ -27,7 +27,7 @@ from device_agent.protocol.events import (
     Stop,
 )
 from fedlp_edge.errors import PeerError
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.wire.admission import max_unit_bytes
 from fedlp_edge.wire.messages import DeploymentReport, ModelProof, RunEnded
 

@@ -17,7 +17,7 @@ from fedlp_edge.learning.data.sources import list_samples
 from fedlp_edge.learning.data.spec.parsing import parse_spec
 from fedlp_edge.learning.data.subset import select_indices
 from fedlp_edge.reporting.console import open_console
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.printable import printable
 
 SAMPLE_SHARE = 0.9
@@ -144,7 +144,7 @@ def _draw(held: ClassDistribution, title: str, path: Path) -> None:
         from fedlp_edge.reporting.distribution_plot import draw_distribution  # noqa: PLC0415 - matplotlib is an extra
 
         draw_distribution(held.classes, held.counts, title, path)
-    except ImportError:
+    except ModuleNotFoundError:
         raise ConfigError(f"--plot needs matplotlib: {install_command('coordinator')}") from None
     except ValueError:
         raise ConfigError(f"--plot {path}: no such picture format; use .png, .svg or .pdf") from None

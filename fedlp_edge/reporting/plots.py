@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +13,8 @@ from fedlp_edge.reporting.answer_counts import AnswerCounts, ValueCounts
 from fedlp_edge.reporting.formatting import format_metric, is_share, metric_label
 from fedlp_edge.reporting.plot_style import BLUE, DPI, ORANGE, TEXT, new_figure, set_title
 from fedlp_edge.reporting.summary import RoundSummary, Summary, trained_exits, values_of
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
+from fedlp_edge.system.loading.loading_errors import loading_failure
 from fedlp_edge.system.printable import counted
 
 if TYPE_CHECKING:
@@ -50,8 +50,13 @@ def draw_plots(summary: Summary, directory: Path) -> tuple[Path, ...]:
     """
     if not summary.rounds:
         return ()
-    if importlib.util.find_spec("matplotlib") is None:
+    try:
+        import matplotlib.figure  # noqa: F401, PLC0415 - an extra
+    except ModuleNotFoundError:
         log.warning(f"no pictures of the run are drawn without matplotlib: {install_command('coordinator')}")
+        return ()
+    except ImportError as error:  # that of the system, say, which is built for another NumPy
+        log.warning(f"no pictures of the run are drawn: {loading_failure(error)}")
         return ()
     figures: dict[str, Callable[[], Figure]] = {}
     if _central(summary) or _on_devices(summary):

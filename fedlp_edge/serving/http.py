@@ -9,7 +9,7 @@ import msgspec
 from fedlp_edge.errors import DataError, FedLPError, OperatorError
 from fedlp_edge.serving.openapi import openapi_document
 from fedlp_edge.serving.served_model import MAX_REQUEST_BYTES, ServedModel
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -33,7 +33,7 @@ def make_app(model: ServedModel) -> Starlette:
         from starlette.concurrency import run_in_threadpool  # noqa: PLC0415
         from starlette.responses import Response  # noqa: PLC0415
         from starlette.routing import Route  # noqa: PLC0415
-    except ImportError:
+    except ModuleNotFoundError:
         raise OperatorError(INSTALL) from None
 
     def reply(content: object, status: int = 200) -> Response:

@@ -148,7 +148,7 @@ def _listening(options: ServingOptions) -> socket.socket:
     try:
         import starlette  # noqa: F401, PLC0415  # an extra
         import uvicorn  # noqa: F401, PLC0415
-    except ImportError:
+    except ModuleNotFoundError:
         raise OperatorError(INSTALL) from None
     host, port = options.listen or ("", 0)
     try:

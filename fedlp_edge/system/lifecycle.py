@@ -12,7 +12,6 @@ import gc
 import io
 import logging
 import os
-import re
 import shutil
 import signal
 import socket
@@ -26,6 +25,7 @@ from typing import Any, Literal, Self
 
 from fedlp_edge.errors import FedLPError
 from fedlp_edge.system import early_interrupt
+from fedlp_edge.system.loading.loading_errors import loading_failure
 from fedlp_edge.system.log_file import is_journal, priority_mark
 from fedlp_edge.system.portable.shell_words import quoted
 from fedlp_edge.system.portable.stop_signals import STOP_SIGNALS, is_ignored
@@ -204,9 +204,9 @@ def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
 def run_command(command: Callable[[], int | None]) -> int:
     """Runs a command's main function and returns the exit code of the process.
 
-    This is the one place where errors become messages: a ``FedLPError``, or a disk that is full or not writable, gives
-    one line on standard error and code 2; Ctrl-C gives one line and code 130. Any other exception is a defect of this
-    program and keeps its traceback.
+    This is the one place where errors become messages: a ``FedLPError``, a disk that is full or not writable, or an
+    installed package that cannot be loaded gives one line on standard error and code 2; Ctrl-C gives one line and code
+    130. Any other exception is a defect of this program and keeps its traceback.
 
     Example::
 
@@ -225,8 +225,8 @@ def run_command(command: Callable[[], int | None]) -> int:
     except (KeyboardInterrupt, InterruptedBySignalError):
         print("Stopped.", file=sys.stderr, flush=True)
         return EXIT_STOPPED
-    except OSError as error:
-        if _nobody_reads(error):
+    except Exception as error:
+        if isinstance(error, OSError) and _nobody_reads(error):
             # The reader of the output has ended (``| head``); without this, the interpreter prints an error at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
@@ -234,22 +234,21 @@ def run_command(command: Callable[[], int | None]) -> int:
             raise
         print_error(text)
         return EXIT_ERROR
-    except RuntimeError as error:
-        if str(error) != _NO_THREAD:
-            raise
-        print_error(f"the system starts no further thread for this program: {_MORE_THREADS}; {_OLD_DOCKER}")
-        return EXIT_ERROR
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
 
 
-def _text_of(error: OSError) -> str:
-    """Returns the message for an error of the operating system; empty for what may be a defect of this program."""
+def _text_of(error: Exception) -> str:
+    """Returns the message for what the system or an installed package refuses; empty for a defect of this program."""
+    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        return f"the system starts no further thread for this program: {_MORE_THREADS}; {_OLD_DOCKER}"
     if "No usable temporary directory" in str(error):
         return "no directory for temporary files can be written to: name one with TMPDIR"
-    where = f"{error.filename}: " if error.filename is not None else ""
-    return f"{where}{error.strerror}; {remedy(error)}" if remedy(error) else ""
+    if isinstance(error, OSError) and remedy(error):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}; {remedy(error)}"
+    return loading_failure(error)
 
 
 def _nobody_reads(error: OSError) -> bool:
@@ -339,32 +338,3 @@ def own_command(name: str = "fedlp") -> str:
         return quoted(os.path.relpath(beside))
     except ValueError:  # it is on another drive
         return quoted(beside)
-
-
-def install_command(extra: str) -> str:
-    """Returns how to install an extra of this package into the environment that this program runs from.
-
-    A plain ``pip`` is that of another environment where this one is not activated, or was made by pipx or uv; and the
-    system's own refuses (PEP 668).
-
-    Args:
-        extra: One or more names of ``pyproject.toml``, separated by commas.
-    """
-    wanted, prefix = f'"fedlp-edge[{extra}]"', Path(sys.prefix)
-    if (prefix / "pipx_metadata.json").exists():
-        return f"pipx runpip {quoted(prefix.name)} install {wanted}"
-    beside = shutil.which("pip", path=str(Path(sys.executable).parent))
-    if beside is not None:
-        found = shutil.which("pip")
-        here = found is not None and Path(found).parent.resolve() == Path(beside).parent.resolve()
-        return f"{'pip' if here else quoted(beside)} install {wanted}"
-    if _is_made_by_uv(prefix):
-        return f"uv pip install --python {quoted(str(prefix))} {wanted}"
-    return f"pip install {wanted}"
-
-
-def _is_made_by_uv(prefix: Path) -> bool:
-    try:
-        return re.search(r"^uv = ", (prefix / "pyvenv.cfg").read_text("utf-8"), re.MULTILINE) is not None
-    except (OSError, UnicodeDecodeError):
-        return False

@@ -20,6 +20,7 @@ from fedlp_edge.errors import (
 from fedlp_edge.learning import torch_device
 from fedlp_edge.learning.memory import limits
 from fedlp_edge.learning.memory.allocator import allocate_exactly, cached_allocation
+from fedlp_edge.system.loading.loading_errors import loading_failure
 from fedlp_edge.worker.build_jobs import build, calibrate, measure
 from fedlp_edge.worker.evaluate_jobs import check_export, evaluate, export
 from fedlp_edge.worker.family_job import export_family
@@ -89,7 +90,7 @@ class JobRunner:
                 return Failed(kind="worker" if passing else _kind(error), reason=reason_line(str(error)))
             else:
                 traceback.print_exc(file=sys.stderr)
-                reason = f"{type(job).__name__}: {type(error).__name__}: {error}"
+                reason = loading_failure(error) or f"{type(job).__name__}: {type(error).__name__}: {error}"
                 return Failed(kind="worker", reason=reason_line(reason))
         finally:
             limits.trim_heap()

@@ -30,6 +30,7 @@ from fedlp_edge.errors import (
     WorkerError,
 )
 from fedlp_edge.system.lifecycle import process_remedy
+from fedlp_edge.system.loading.loading_errors import loading_remedy
 from fedlp_edge.system.portable.process_ends import (
     ILLEGAL_INSTRUCTION,
     NO_ACCESS,
@@ -51,7 +52,6 @@ from fedlp_edge.worker.jobs import (
     Train,
     WorkerOptions,
 )
-from fedlp_edge.worker.loading_errors import loading_remedy
 
 _ERRORS: dict[str, type[FedLPError]] = {
     "data": DataError,

@@ -38,6 +38,22 @@ def test_run_without_matplotlib_ends_without_pictures(
     ]
 
 
+def test_run_with_a_matplotlib_that_cannot_be_loaded_ends_without_pictures(
+    tmp_path: Path, summary: Summary, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    package = tmp_path / "matplotlib" / "__init__.py"
+    package.parent.mkdir()
+    package.write_text("raise ImportError('numpy.core.multiarray failed to import')")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert draw_plots(summary, tmp_path) == ()
+    assert caplog.messages == [
+        "no pictures of the run are drawn: a package cannot be loaded (ImportError: numpy.core.multiarray failed to "
+        "import): it is built for another version of NumPy; update it"
+    ]
+
+
 def test_says_in_one_line_that_a_picture_cannot_be_written(tmp_path: Path, summary: Summary) -> None:
     with pytest.raises(StorageError, match=r"^the picture .*accuracy\.png was not drawn: No such file or directory$"):
         draw_plots(summary, tmp_path / "removed")

@@ -18,7 +18,6 @@ from fedlp_edge.system.lifecycle import (
     EXIT_STOPPED,
     STOP_WITH_STDIN,
     StopSignal,
-    install_command,
     own_command,
     process_remedy,
     run_command,
@@ -189,25 +188,6 @@ def test_names_a_command_by_its_path_where_it_is_not_on_the_path(
     assert own_command("fedlp-elsewhere") == "fedlp-elsewhere"
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert own_command() == "fedlp"
-
-
-def test_a_missing_package_goes_into_the_environment_of_this_program(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prefix = tmp_path / "fedlp-edge"
-    (prefix / "bin").mkdir(parents=True)
-    monkeypatch.setattr(sys, "prefix", str(prefix))
-    monkeypatch.setattr(sys, "executable", str(prefix / "bin" / "python"))
-    wanted = '"fedlp-edge[vision]"'
-    assert install_command("vision") == f"pip install {wanted}"
-    (prefix / "pyvenv.cfg").write_text("home = /usr/bin\nuv = 0.13.9\n")
-    assert install_command("vision") == f"uv pip install --python {prefix} {wanted}"
-    (prefix / "bin" / "pip").touch(0o755)
-    assert install_command("vision") == f"{prefix}/bin/pip install {wanted}"
-    monkeypatch.setenv("PATH", f"{prefix}/bin")
-    assert install_command("vision") == f"pip install {wanted}"
-    (prefix / "pipx_metadata.json").touch()
-    assert install_command("vision") == f"pipx runpip fedlp-edge install {wanted}"
 
 
 @pytest.mark.parametrize(

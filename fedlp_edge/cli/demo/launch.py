@@ -37,14 +37,8 @@ from fedlp_edge.reporting.log import FILE_NAME, EventReader
 from fedlp_edge.reporting.report import ONNX_DIRECTORY, print_report
 from fedlp_edge.reporting.summary import Summary, load, load_if_there
 from fedlp_edge.system.directories import owner_hint
-from fedlp_edge.system.lifecycle import (
-    EXIT_INCOMPLETE,
-    EXIT_STOPPED,
-    StopSignal,
-    install_command,
-    own_command,
-    print_error,
-)
+from fedlp_edge.system.lifecycle import EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, own_command, print_error
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.portable.shell_words import quoted
 from fedlp_edge.system.printable import counted
 from fedlp_edge.transport.address import BrokerAddress

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from fedlp_edge.errors import ReleaseError
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 
 keys = typer.Typer(name="keys", help="Makes and replaces the keys that sign releases.", no_args_is_help=True)
 release = typer.Typer(name="release", help="Signs releases of exported models.", no_args_is_help=True)
@@ -33,7 +33,7 @@ def _libraries() -> Iterator[None]:
     """Says in one line what must be installed."""
     try:
         yield
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in ("tuf", "securesystemslib", "cryptography", "urllib3"):
             raise

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
 from fedlp_edge.system.directories import expand_user, home_directory
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.locks import lock_file
 
 Split = Literal["train", "test"]
@@ -182,7 +182,7 @@ def _read_cifar_with_torchvision(folder: Path, split: Split) -> tuple[Bytes, npt
 def _torchvision_class(name: str) -> Any:
     try:
         from torchvision import datasets  # noqa: PLC0415  # 150 MB that most devices never need
-    except ImportError:
+    except ModuleNotFoundError:
         places = ", ".join(str(place) for place in _candidates(name))
         raise DataError(
             f"no copy of {name} in {places}, and no torchvision to get one: {install_command('vision')}"

@@ -24,7 +24,7 @@ from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.export.score_histogram import softmax
 from fedlp_edge.learning.foreign_code import error_line
 from fedlp_edge.system.cores import usable_cores
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 
 _INSTALL = install_command("inference")
 _ASPECT_TOLERANCE = 0.02  # relative change of the aspect ratio from which a warning is given
@@ -79,11 +79,11 @@ def require_onnxruntime() -> None:
     """Refuses to go on without onnxruntime.
 
     Raises:
-        OperatorError: It is not installed, or cannot be loaded; the message says what to install.
+        OperatorError: It is not installed; the message says how to install it.
     """
     try:
         import onnxruntime  # noqa: F401, PLC0415  # an extra
-    except ImportError:
+    except ModuleNotFoundError:
         raise OperatorError(f"inference needs onnxruntime: {_INSTALL}") from None
 
 

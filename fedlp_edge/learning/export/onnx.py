@@ -37,7 +37,7 @@ from fedlp_edge.learning.export.parity import compare_logits, own_error
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.tasks.base import LearningTask
 from fedlp_edge.learning.tasks.classification import Classification
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.portable.c_library import c_function
 from fedlp_edge.system.portable.process_ends import signal_of
 
@@ -206,7 +206,7 @@ def graph_of(
     try:
         import onnx  # noqa: F401, PLC0415  # an extra of the coordinator
         import onnxscript  # noqa: F401, PLC0415  # the exporter needs it
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ExportError(f"exporting needs {error.name}: {install_command('coordinator')}") from None
     with _silenced():
         try:
@@ -433,7 +433,7 @@ def open_session(file: Path, path: Path) -> Any:
     """
     try:
         import onnxruntime  # noqa: PLC0415
-    except ImportError:
+    except ModuleNotFoundError:
         raise ExportError(f"checking an export needs onnxruntime: {install_command('coordinator')}") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from fedlp_edge.errors import DataError, ExportError, FedLPError, OperatorError
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.system.files import write_file
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.25}
 """Most relative difference of an answer by precision: kernels of int8 saturate on some processors only."""
@@ -140,7 +140,7 @@ def made_values(entry: Any) -> npt.NDArray[Any]:
 def _session(model: Path) -> Any:
     try:
         import onnxruntime  # noqa: PLC0415  # an extra
-    except ImportError:
+    except ModuleNotFoundError:
         raise OperatorError(f"a self-test needs onnxruntime: {install_command('inference')}") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

@@ -25,7 +25,7 @@ from fedlp_edge.core.augment_settings import (
 )
 from fedlp_edge.errors import DataError, ModelError
 from fedlp_edge.learning.rng import seeded
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 
 _OF_PLACES = (
     RandomHorizontalFlip,
@@ -111,7 +111,7 @@ def make_transform(transform: PictureTransform, size: tuple[int, ...]) -> Callab
     """
     try:
         from torchvision.transforms import v2  # noqa: PLC0415 - an extra, and slow to import
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ModelError(
             f"[training.augment] transforms needs torchvision ({error}); {install_command('vision')}"
         ) from error

@@ -31,7 +31,7 @@ from fedlp_edge.learning.sample_values import token_sample
 from fedlp_edge.learning.start_weights_file import start_weights_of
 from fedlp_edge.learning.zoo.built_in import BUILT_IN
 from fedlp_edge.learning.zoo.weight_loading import start_from
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 
 log = logging.getLogger("fedlp.learning")
 
@@ -219,7 +219,7 @@ def _in_torchvision(name: str) -> list[str]:
     """Returns the specification of torchvision's classifier of such a name; none without it, or without torchvision."""
     try:
         from torchvision import models  # noqa: PLC0415  # takes 150 MB that other models do not need
-    except ImportError:
+    except (ImportError, RuntimeError):  # it may be built for another PyTorch
         return []
     return [f"torchvision:{found}" for found in _alike(name, models.list_models(module=models))]
 
@@ -236,7 +236,7 @@ def _alike(name: str, known: Iterable[str]) -> list[str]:
 def _torchvision(name: str, settings: ModelSettings, seed: int) -> nn.Module:
     try:
         from torchvision import models  # noqa: PLC0415  # takes 150 MB that other models do not need
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ModelError(f"torchvision:{name} needs torchvision ({error}); {install_command('vision')}") from error
     known = models.list_models(module=models)
     if name not in known:

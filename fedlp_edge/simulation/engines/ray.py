@@ -32,7 +32,7 @@ from fedlp_edge.simulation.engines.jobs import (
 )
 from fedlp_edge.simulation.simulated_data import DataAssignment, SimulationData
 from fedlp_edge.system.directories import working_directory
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 
 # Ray would otherwise send usage statistics to its makers.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

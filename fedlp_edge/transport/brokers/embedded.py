@@ -14,7 +14,8 @@ from concurrent.futures import Future
 from typing import Any, Self
 
 from fedlp_edge.errors import OperatorError
-from fedlp_edge.system.lifecycle import install_command, run_command
+from fedlp_edge.system.lifecycle import run_command
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.transport.brokers.local_broker import arguments, serve
 from fedlp_edge.transport.brokers.ports import ATTEMPTS, broker_url, check_free, free_port
 
@@ -56,7 +57,7 @@ class EmbeddedBroker:
         """
         try:
             import amqtt.broker  # noqa: PLC0415 - an extra
-        except ImportError:
+        except ModuleNotFoundError:
             raise OperatorError(
                 f"the embedded broker needs amqtt; run: {install_command('broker')} (or use another broker)"
             ) from None

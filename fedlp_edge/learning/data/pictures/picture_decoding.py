@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fedlp_edge.errors import DataError, OperatorError
 from fedlp_edge.learning.foreign_code import error_line
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -101,7 +101,7 @@ def require_pillow() -> None:
     """
     try:
         import PIL.Image  # noqa: F401, PLC0415  # an extra
-    except ImportError:
+    except ModuleNotFoundError:
         raise OperatorError(_NEED_PILLOW) from None
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our own errors report bad files
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fedlp_edge.errors import DataError
 from fedlp_edge.learning.data.spec.data_spec import SoundOptions
 from fedlp_edge.learning.foreign_code import error_line
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 """Suffixes, in lower case, of the files in a folder that count as sounds; all but ``.wav`` need soundfile."""
@@ -178,7 +178,7 @@ def _read(file: SoundFile) -> tuple[int, npt.NDArray[Any]]:
             import soundfile  # noqa: PLC0415 - an extra
 
             values, rate = soundfile.read(_named_or_open(file), dtype="float32")
-        except ImportError:
+        except ModuleNotFoundError:
             raise SoundError(
                 file, f"needs soundfile: {install_command('audio')}, or save it as WAV with PCM samples"
             ) from None

@@ -10,7 +10,7 @@ from fedlp_edge.errors import DataError, StorageError
 from fedlp_edge.learning.data.spec.data_spec import DataSpec
 from fedlp_edge.learning.data.spec.source_kinds import FOLDERS, ON_DISK, TABLES
 from fedlp_edge.system.directories import is_there
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.path_hints import ARCHIVES, denied_hint, path_hint, shown_path
 
 _OF_THE_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-]+")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fedlp_edge.core.metrics.tensor_ranges import LARGEST, MAX_TENSORS, TensorRange, TensorRanges, merged_range
 from fedlp_edge.errors import ExportError
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.protobuf_fields import LENGTH, fields, message_field
 
 OBSERVED = 64
@@ -42,7 +42,7 @@ class ObservedModel:
     def __init__(self, content: bytes) -> None:
         try:
             import onnxruntime  # noqa: PLC0415  # an extra
-        except ImportError:
+        except ModuleNotFoundError:
             raise ExportError(f"ranges need onnxruntime: {install_command('inference')}") from None
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4

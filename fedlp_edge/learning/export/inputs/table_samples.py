@@ -26,7 +26,7 @@ from fedlp_edge.learning.data.tables.table_folders import SUFFIXES as TABLE_SUFF
 from fedlp_edge.learning.export.inference import Sample, as_input
 from fedlp_edge.learning.export.metadata import OnnxMetadata
 from fedlp_edge.learning.foreign_code import error_line
-from fedlp_edge.system.lifecycle import install_command
+from fedlp_edge.system.loading.install_command import install_command
 
 SUFFIXES = tuple(suffix for some in TABLE_SUFFIXES.values() for suffix in some if not suffix.startswith(".txt"))
 """Suffixes, in lower case, of files that are read as tables."""
@@ -113,7 +113,7 @@ def _opened(file: Path, onnx_metadata: OnnxMetadata, name: str) -> _Table:
         columns = list(pyarrow.parquet.read_schema(file).names)
         opened = pyarrow.parquet.ParquetFile(file)
         first = next(opened.iter_batches(batch_size=_FIRST_ROWS), None)
-    except ImportError:
+    except ModuleNotFoundError:
         raise DataError(f"{name}: Parquet files need pyarrow: {install_command('tables')}") from None
     except Exception as error:  # ArrowInvalid, OSError and others
         raise DataError(f"cannot read {name}: {error_line(error)}") from None

@@ -1,4 +1,6 @@
-"""This module names ``PYTHONPATH`` as the cause where packages of another program break the start of a command.
+"""This module ends commands that break while they are loaded with one line, in place of a traceback.
+
+Often ``PYTHONPATH`` is the cause, with packages of another program:
 
 ROS and vendors of boards set it in every shell, for a Python of another version. Its directories come before the
 packages that were installed with this program.
@@ -13,12 +15,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from fedlp_edge.system.early_interrupt import EXIT_ERROR
+from fedlp_edge.system.loading.loading_errors import loading_failure
 
-_OWN = Path(__file__).resolve().parents[2]
+_OWN = Path(__file__).resolve().parents[3]
 
 
 def end_with_cause(error: Exception) -> NoReturn:
-    """Ends the process with one line if the import failed in a package that ``PYTHONPATH`` brought in.
+    """Ends the process with one line if a package cannot be loaded, and names ``PYTHONPATH`` if that brought it in.
 
     Args:
         error: What was raised while a command was loaded.
@@ -28,7 +31,10 @@ def end_with_cause(error: Exception) -> NoReturn:
     """
     place = foreign_place(error, os.environ.get("PYTHONPATH", ""))
     if place is None:
-        raise error
+        if not (text := loading_failure(error)):
+            raise error
+        print(f"error: {text}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
     what = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     print(
         f"error: {place} cannot be loaded ({what}): PYTHONPATH puts packages of another program before this one's; "

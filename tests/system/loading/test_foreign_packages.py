@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlp_edge.system.foreign_packages import end_with_cause
+from fedlp_edge.system.loading.foreign_packages import end_with_cause
 
 ENTRIES = {"fedlp": "fedlp_edge.cli.entry", "fedlp-coordinator": "coordinator.main", "fedlp-agent": "device_agent.main"}
 
@@ -36,3 +36,22 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path:
     defect = ZeroDivisionError("of this program")
     with pytest.raises(ZeroDivisionError, match="of this program"):
         end_with_cause(defect)
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+def test_package_that_cannot_be_loaded_is_one_line(entry: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "import sys, importlib.abc\n"
+        "class Broken(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise ImportError('libx.so.1: cannot open shared object file', name='typer')\n"
+        "sys.meta_path.insert(0, Broken())\n"
+    )
+    code = f"import sys; sys.path.append({str(tmp_path)!r}); import broken; from {entry} import run; run()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "error: typer cannot be loaded (ImportError: libx.so.1: cannot open shared object file): install the package "
+        "of the system that has libx.so.1\n"
+    )

@@ -1,0 +1,1 @@
+"""This package turns what goes wrong while packages are loaded into lines that say what to do."""

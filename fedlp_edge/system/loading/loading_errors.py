@@ -1,0 +1,120 @@
+"""This module knows what to do where an installed package cannot be loaded, as those of native code on many boards."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from fedlp_edge.system.loading.install_command import install_command
+
+_OWN = frozenset({"fedlp_edge", "coordinator", "device_agent"})
+
+_LOADER = ("ImportError:", "OSError:")
+"""Beginnings of what is said where the loader of the system has failed."""
+
+_REMEDIES_OF_LIBRARIES = (
+    (
+        r"(?P<library>\S+): cannot allocate memory in static TLS block",
+        "start with LD_PRELOAD={library} in the environment, as this library has to be loaded first",
+    ),
+    (
+        r"failed to map segment from shared object: Operation not permitted",
+        "the file system that it is installed on is mounted noexec; install it on another one",
+    ),
+    (
+        r"failed to map segment from shared object|[Cc]annot allocate memory",
+        "it does not fit into the address space that this process may have; raise that limit (ulimit -v, LimitAS= in a "
+        "service), or leave it out",
+    ),
+    (
+        r"(?P<library>\S+): cannot open shared object file",
+        "install the package of the system that has {library}",
+    ),
+    (
+        r"version [`'](?P<library>GLIBC\w*)[^ ]*' not found",
+        "it is built for a newer system than this one; docs/devices.md says which boards need which",
+    ),
+    (
+        r"undefined symbol",
+        "it is built for another version of a library that it uses; install both anew, in one command",
+    ),
+    (
+        r"DLL load failed|\[WinError (126|127|1114)\]",
+        "install Microsoft's Visual C++ Redistributable (x64), which it needs",
+    ),
+)
+"""Patterns of what the loader says, the first one that fits first, with what to do."""
+
+_REMEDIES_OF_PACKAGES = (
+    (
+        r"NumPy was built with baseline optimizations.*X86_V\d",
+        "the processor, or what a virtual machine shows of it, lacks instructions that this NumPy is built for; give "
+        "the virtual machine the type of its host's processor (in Proxmox: host), or install 'numpy<2.4'",
+    ),
+    (
+        r"operator torchvision::\w+ does not exist",
+        "torch and torchvision are not built for each other; install both anew in one command, from one index",
+    ),
+    (
+        r"numpy\.dtype size changed|numpy\.core\.multiarray failed to import|compiled using NumPy 1\.x",
+        "it is built for another version of NumPy; update it",
+    ),
+)
+"""Patterns of what packages say themselves where they cannot be loaded, with what to do."""
+
+
+def loading_remedy(said: str) -> str:
+    """Returns what to do where a package cannot be loaded; empty if that is not what was said.
+
+    Args:
+        said: Type and text of an exception in one line, such as ``ImportError: libtorch_cpu.so: failed to map ...``.
+    """
+    known = (*_REMEDIES_OF_PACKAGES, *(_REMEDIES_OF_LIBRARIES if said.startswith(_LOADER) else ()))
+    for pattern, remedy in known:
+        if found := re.search(pattern, said):
+            return str(remedy).format(**found.groupdict())
+    return ""
+
+
+def loading_failure(error: Exception) -> str:
+    """Returns one line about a package that cannot be loaded, and what to do; empty if the error says something else.
+
+    Args:
+        error: What importing a package has raised.
+    """
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    package = _package(error)
+    if remedy := loading_remedy(said):
+        return f"{package or 'a package'} cannot be loaded ({said}): {remedy}"
+    if not isinstance(error, ImportError) or not package or package in _OWN:
+        return ""
+    if package in sys.stdlib_module_names:
+        return (
+            f"this Python ({sys.executable}) was built without {package}, for which a library was missing then: "
+            "install the system's development packages (liblzma-dev, libbz2-dev, libsqlite3-dev, libffi-dev) and build "
+            "it again, or take the Python of the system"
+        )
+    if isinstance(error, ModuleNotFoundError):
+        return f"{package} is not installed for {sys.executable}: {install_command('all')}"
+    return f"{package} is installed, but cannot be loaded ({said}): pip install --force-reinstall {package}"
+
+
+def _package(error: Exception) -> str:
+    """Returns the name by which the package that cannot be loaded is installed; empty if nothing tells."""
+    module = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    module = module or _installed_module(error)
+    return str(packages_distributions().get(module, [module])[0])
+
+
+def _installed_module(error: Exception) -> str:
+    """Returns the installed module, outside of this program, that raised an error; empty if none did."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        parts = Path(frame.filename).parts
+        for place in ("site-packages", "dist-packages"):
+            if place in parts[:-1]:
+                module = parts[parts.index(place) + 1].removesuffix(".py")
+                return "" if module in _OWN else module
+    return ""
