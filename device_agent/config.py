@@ -6,7 +6,6 @@ user of the machine can read.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import socket
@@ -23,6 +22,7 @@ from fedlp_edge.core.settings import Processor
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.serving.serving_options import ServingOptions
 from fedlp_edge.system.directories import expand_user, home_directory, xdg_directory
+from fedlp_edge.system.portable.edited_text import environment_variable
 from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.wire.messages import Name
 
@@ -206,7 +206,7 @@ def state_base() -> Path:
     Raises:
         StorageError: The environment names none, and this user has no home directory.
     """
-    if directory := os.environ.get(STATE_DIR):
+    if directory := environment_variable(STATE_DIR):
         return expand_user(directory)
     if (home := xdg_directory("XDG_STATE_HOME")) is not None:
         return home / "fedlp-edge"

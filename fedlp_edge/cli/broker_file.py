@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from fedlp_edge.config.toml import load_toml
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.system.portable.edited_text import environment_variable
 from fedlp_edge.transport.address import URL_VARIABLE, BrokerAddress, BrokerSettings
 from fedlp_edge.wire.messages import Name
 
@@ -49,7 +49,7 @@ def read_broker_file(path: Path | None, url: str | None, command: str) -> Broker
     Raises:
         ConfigError: No file, URL or variable names a broker, the URL has a password, or the file cannot be read.
     """
-    if url is None and path is None and not os.environ.get(URL_VARIABLE):
+    if url is None and path is None and not environment_variable(URL_VARIABLE):
         raise ConfigError(f"name a broker: {command} mqtt://HOST[:PORT], or the fleet's file with --config")
     if url is not None:
         BrokerAddress.parse(url, {})  # refuses a password, which in a file would be fine

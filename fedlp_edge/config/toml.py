@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
-from fedlp_edge.config.toml_mistakes import encoding_hint, look_alike, syntax_hint
+from fedlp_edge.config.toml_mistakes import look_alike, syntax_hint
 from fedlp_edge.errors import ConfigError
+from fedlp_edge.system.portable.edited_text import encoding_hint
 from fedlp_edge.system.printable import printable
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """This module knows the mistakes that people and editors often make in a TOML file, each with what to write instead.
 
 A parser says where it no longer understands a file, and not why: typographic quotes come from word processors, blanks
-that are none from web pages, UTF-16 from older editors of Windows, and text without quotes from YAML and INI files.
+that are none from web pages, and text without quotes from YAML and INI files.
 """
 
 from __future__ import annotations
@@ -38,12 +38,6 @@ def syntax_hint(what: str, line: str) -> str:
     if "twice" in what:
         return " (put all its keys under one heading)"
     return next((f" ({remedy})" for pattern, remedy in _OF_LINES if re.search(pattern, line)), "")
-
-
-def encoding_hint(content: bytes) -> str:
-    """Returns in which encoding a file was saved that is no UTF-8, as far as its first bytes tell; else empty."""
-    is_utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(content) > 1 and 0 in content[:2] and any(content[:2]))
-    return "UTF-16" if is_utf16 else ""
 
 
 def look_alike(text: str) -> str:

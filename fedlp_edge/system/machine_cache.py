@@ -18,6 +18,7 @@ from fedlp_edge.errors import StorageError
 from fedlp_edge.system.directories import expand_user, home_directory, xdg_directory
 from fedlp_edge.system.files import replacing
 from fedlp_edge.system.locks import lock_file
+from fedlp_edge.system.portable.edited_text import environment_variable
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -89,7 +90,7 @@ CACHE_DIR = "FEDLP_CACHE_DIR"
 def cache_directory(name: str) -> Path | None:
     """Returns ``$FEDLP_CACHE_DIR/NAME``, else ``fedlp-edge/NAME`` in the user's cache; None without a home."""
     try:
-        if named := os.environ.get(CACHE_DIR):
+        if named := environment_variable(CACHE_DIR):
             return expand_user(named) / name
         home = xdg_directory("XDG_CACHE_HOME") or home_directory(f"set {CACHE_DIR}") / ".cache"
     except StorageError:

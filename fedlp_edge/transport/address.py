@@ -18,6 +18,8 @@ import msgspec
 
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.system.directories import expand_user
+from fedlp_edge.system.portable.edited_text import encoding_hint, environment_variable
+from fedlp_edge.system.printable import printable
 from fedlp_edge.transport.broker_url import DEFAULT_PORTS, masked, parse_broker_url
 from fedlp_edge.transport.presets import PRESETS, BrokerPreset, PresetName
 
@@ -30,6 +32,7 @@ CREDENTIAL = "broker-password"
 """Name of the systemd credential (``LoadCredential=``) that is the broker's password where nothing else names it."""
 
 _MISSPELT = {
+    **dict.fromkeys(("URI", "HOST", "ADDRESS"), "URL"),
     **dict.fromkeys(("USER", "USER_NAME", "LOGIN"), "USERNAME"),
     **dict.fromkeys(("PASS", "PASSWD", "PW", "PASSWORT"), "PASSWORD"),
     **dict.fromkeys(("PASSWORDFILE", "PASS_FILE", "PASSWD_FILE"), "PASSWORD_FILE"),
@@ -217,7 +220,7 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
         ConfigError: The URL is malformed, a file is missing, or two settings contradict each other.
     """
     _check_names(environ)
-    named = environ.get(URL_VARIABLE)
+    named = environment_variable(URL_VARIABLE, environ)
     if settings.url == DEFAULT_URL and named:
         settings, allow_password = msgspec.structs.replace(settings, url=named), True
     url = parse_broker_url(settings.url)
@@ -226,13 +229,18 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
             "a password in a broker URL on a command line is visible to everyone on this machine; set "
             "FEDLP_BROKER_PASSWORD or FEDLP_BROKER_PASSWORD_FILE, or write it into the configuration file"
         )
-    username = settings.username or url.username or environ.get("FEDLP_BROKER_USERNAME") or None
+    username = settings.username or url.username or environment_variable("FEDLP_BROKER_USERNAME", environ) or None
     password, password_file = _password(settings, url.password, environ)
     if password is not None and username is None:
         raise ConfigError("there is a broker password but no user name; set FEDLP_BROKER_USERNAME or username")
-    ca = _file("CA", settings.ca or environ.get("FEDLP_BROKER_CA"))
-    certificate = _file("client certificate", settings.certificate or environ.get("FEDLP_BROKER_CERT"))
-    key = _file("client key", settings.key or environ.get("FEDLP_BROKER_KEY"))
+    ca, certificate, key = (
+        _file(what, stated or environment_variable(name, environ))
+        for what, stated, name in (
+            ("CA", settings.ca, "FEDLP_BROKER_CA"),
+            ("client certificate", settings.certificate, "FEDLP_BROKER_CERT"),
+            ("client key", settings.key, "FEDLP_BROKER_KEY"),
+        )
+    )
     if (certificate is None) != (key is None):
         raise ConfigError("a broker client certificate and its key go together; one of them is not given")
     if not url.tls and (ca or certificate):
@@ -246,7 +254,7 @@ def resolve(settings: BrokerSettings, environ: Mapping[str, str], *, allow_passw
         ca=ca,
         certificate=certificate,
         key=key,
-        preset=_preset(settings.preset or environ.get("FEDLP_BROKER_PRESET")),
+        preset=_preset(settings.preset or environment_variable("FEDLP_BROKER_PRESET", environ)),
         max_packet_bytes=settings.max_packet_bytes,
         max_queued_messages=settings.max_queued_messages,
         protocol=settings.protocol,
@@ -290,9 +298,9 @@ def _password(
                 f"over itself, as the credential {CREDENTIAL}: leave password_file out"
             )
         return _first_line(settings.password_file), expand_user(settings.password_file)
-    if named := environ.get("FEDLP_BROKER_PASSWORD"):
+    if named := environ.get("FEDLP_BROKER_PASSWORD", "").rstrip("\r\n"):
         return named, None
-    if file := environ.get("FEDLP_BROKER_PASSWORD_FILE") or _credential(environ):
+    if file := environment_variable("FEDLP_BROKER_PASSWORD_FILE", environ) or _credential(environ):
         return _first_line(file), expand_user(file)
     return None, None
 
@@ -309,9 +317,15 @@ def _credential(environ: Mapping[str, str]) -> str:
 
 def _first_line(path: str) -> str:
     try:
-        text = expand_user(path).read_text(encoding="utf-8-sig")  # editors of Windows put a byte order mark first
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"broker password file {path} cannot be read: {error}") from None
+        content = expand_user(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"broker password file {printable(path)} cannot be read: {error.strerror}") from None
+    if encoding := encoding_hint(content):  # as PowerShell writes it with >
+        raise ConfigError(f"broker password file {path} was saved as {encoding}; save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")  # editors of Windows put a byte order mark first
+    except UnicodeDecodeError:
+        raise ConfigError(f"broker password file {path} is no UTF-8 text; save it as UTF-8") from None
     line = text.partition("\n")[0].rstrip("\r")
     if not line:
         raise ConfigError(f"broker password file {path} has an empty first line; it must be the password")

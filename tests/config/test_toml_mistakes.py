@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from fedlp_edge.config.toml_mistakes import encoding_hint, look_alike, syntax_hint
+from fedlp_edge.config.toml_mistakes import look_alike, syntax_hint
 
 
 @pytest.mark.parametrize(
@@ -37,24 +37,6 @@ def test_names_what_to_write_instead(line: str, hint: str) -> None:
 
 def test_says_nothing_of_what_may_be_anything() -> None:
     assert syntax_hint("Invalid value", "port =") == ""
-
-
-@pytest.mark.parametrize(
-    ("content", "encoding"),
-    [
-        (b"\xff\xfea\0", "UTF-16"),
-        (b"\xfe\xff\0a", "UTF-16"),
-        (b"a\0=\0", "UTF-16"),
-        (b"\0a\0=", "UTF-16"),
-        (b"a = 1", ""),
-        (b"", ""),
-        (b"\0\0\0\0", ""),
-        (b"\xef\xbb\xbfa", ""),
-        (b"a", ""),
-    ],
-)
-def test_tells_utf_16_by_its_first_bytes(content: bytes, encoding: str) -> None:
-    assert encoding_hint(content) == encoding
 
 
 def test_names_the_first_sign_that_is_no_ascii() -> None:

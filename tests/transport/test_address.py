@@ -172,3 +172,28 @@ def test_url_may_come_from_the_environment_and_what_is_given_wins() -> None:
     address = BrokerSettings().address(environ)
     assert (address.host, address.username, address.password) == ("broker", "pi", "a@b")
     assert BrokerSettings(url="mqtt://other").address(environ).host == "other"
+
+
+def test_variables_of_a_file_with_quotes_or_line_ends_of_windows_are_read_as_they_were_meant(tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"s3cret \r\n")
+    environ = {
+        "FEDLP_BROKER_URL": '"mqtt://broker:1884"\r',
+        "FEDLP_BROKER_USERNAME": "pi\r",
+        "FEDLP_BROKER_PASSWORD_FILE": f"{tmp_path / 'password'}\r",
+        "FEDLP_BROKER_PRESET": "'generic'\r",
+    }
+    address = BrokerSettings().address(environ)
+    assert (address.port, address.username, address.password) == (1884, "pi", "s3cret ")
+    secret = {"FEDLP_BROKER_USERNAME": "pi", "FEDLP_BROKER_PASSWORD": '"s3cret" \r\n'}
+    assert BrokerSettings().address(secret).password == '"s3cret" '
+
+
+def test_a_password_file_that_was_saved_as_utf_16_is_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    settings = BrokerSettings(username="pi", password_file=str(path))
+    path.write_bytes("s3cret\r\n".encode("utf-16"))  # as PowerShell does with >
+    with pytest.raises(ConfigError, match=r"password file .*password was saved as UTF-16; save it as UTF-8$"):
+        settings.address({})
+    path.write_bytes("schlüssel\n".encode("cp1252"))
+    with pytest.raises(ConfigError, match=r"password file .*password is no UTF-8 text; save it as UTF-8$"):
+        settings.address({})

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import math
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.system.directories import expand_user, home_directory
 from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.locks import lock_file
+from fedlp_edge.system.portable.edited_text import environment_variable
 
 Split = Literal["train", "test"]
 Bytes = npt.NDArray[np.uint8]
@@ -106,7 +106,7 @@ def cifar10(split: Split) -> tuple[Bytes, npt.NDArray[np.int64]]:
 
 def cache_dir(name: str) -> Path:
     """Returns the download directory: ``$FEDLP_DATA_DIR/NAME``, else ``~/.cache/fedlp-edge/NAME``."""
-    if root := os.environ.get("FEDLP_DATA_DIR"):
+    if root := environment_variable("FEDLP_DATA_DIR"):
         return expand_user(root) / name
     return home_directory("name the directory of data sets with FEDLP_DATA_DIR") / ".cache" / "fedlp-edge" / name
 
@@ -135,7 +135,7 @@ def read_idx(path: Path) -> Bytes:
 
 def _candidates(name: str) -> list[Path]:
     places = [SYSTEM_DIRS[name]] if name in SYSTEM_DIRS else []
-    if root := os.environ.get("FEDLP_DATA_DIR"):
+    if root := environment_variable("FEDLP_DATA_DIR"):
         places.append(expand_user(root) / name)
     try:
         return [*places, Path.home() / ".cache" / "fedlp-edge" / name]
