@@ -89,6 +89,16 @@ class Outbox:
             for part in entry.units:
                 self._part(update, part.unit).unlink(missing_ok=True)
 
+    def drop_others(self, device: str) -> None:
+        """Removes updates of a device of another name, which no coordinator takes from this one.
+
+        They are there after the id of an agent was changed, or its state was copied to another machine.
+        """
+        for update in [update for update in self._entries.values() if update.device != device]:
+            text = "round %d of run %s: the update is dropped, as it is of the device %s and this one is called %s"
+            log.warning(text, update.round, update.run, update.device, device)
+            self.forget(update.id)
+
     def _path(self, update: UpdateId, kind: str) -> Path:
         return self._directory / f"{update.run}.{update.round}.{update.digest[:16]}.{kind}"
 

@@ -217,6 +217,7 @@ class Agent:
         """
         inbox = queue.SimpleQueue() if inbox is None else inbox
         state = StateDirectory.open(settings.state)
+        state.outbox.drop_others(settings.identity.device)
         return cls(settings, state, transport, make_worker(inbox.put), inbox, clock, executor)
 
     def stop(self) -> None:

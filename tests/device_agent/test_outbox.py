@@ -71,6 +71,19 @@ def test_forgets_without_a_trace(tmp_path: Path):
     assert Outbox.open(tmp_path).entries() == []
 
 
+def test_drops_updates_of_a_device_of_another_name(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    outbox = Outbox.open(tmp_path)
+    put(outbox, update(1))
+    put(outbox, msgspec.structs.replace(update(2), device="cam"))
+    outbox.drop_others("pi")
+    assert (
+        [entry.round for entry in outbox.entries()] == [entry.round for entry in Outbox.open(tmp_path).entries()] == [1]
+    )
+    assert [record.getMessage() for record in caplog.records] == [
+        "round 2 of run run: the update is dropped, as it is of the device cam and this one is called pi"
+    ]
+
+
 def test_puts_an_update_twice_without_harm(tmp_path: Path):
     outbox = Outbox.open(tmp_path)
     put(outbox, update(1))

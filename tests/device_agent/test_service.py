@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from device_agent.config import new_session
 from device_agent.protocol.events import Identity
 from device_agent.protocol.presence import status
 from device_agent.service import Agent, AgentSettings, unusable
+from device_agent.state_directory import StateDirectory
 from fedlp_edge.core.algorithm.selection import draw_sent_tensors
 from fedlp_edge.core.blueprint import Blueprint
 from fedlp_edge.core.settings import ModelSettings, TrainingSettings
@@ -30,6 +32,7 @@ from fedlp_edge.wire.topics import Topics
 from fedlp_edge.worker.jobs import Build, Built, WorkerOptions
 from fedlp_edge.worker.process import WorkerProcess
 from tests.device_agent.scripted import ScriptedCoordinator
+from tests.device_agent.support import update
 
 TOPICS = Topics("shop")
 MODEL = ModelSettings(name="mlp", input=(1, 8, 8))
@@ -96,6 +99,15 @@ def tiny_onnx() -> bytes:
     leaving = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 64])
     graph = helper.make_graph([helper.make_node("Flatten", ["input"], ["logits"])], "tiny", [entry], [leaving])
     return onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+
+
+def test_offers_no_update_of_the_device_whose_state_was_copied(tmp_path: Path):
+    state = StateDirectory.open(tmp_path)
+    state.outbox.put(msgspec.structs.replace(update(1, size=0), device="cam"), {})
+    state.lock.close()
+    device = RunningAgent(MemoryHub(immediate=True), tmp_path)
+    device.stop()
+    assert list((tmp_path / "outbox").iterdir()) == []
 
 
 def test_lives_a_whole_run(tmp_path: Path, model: tuple[Blueprint, dict[str, np.ndarray]]):
