@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedlp_edge.system.loading.install_command import install_command
 
+_PARENT = Path(__file__).parents[3]
 _OWN = frozenset({"fedlp_edge", "coordinator", "device_agent"})
 
 _LOADER = ("ImportError:", "OSError:")
@@ -86,31 +87,29 @@ def loading_failure(error: Exception) -> str:
         error: What importing a package has raised.
     """
     said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    package = _package(error)
+    module = _module(error)
+    installed = packages_distributions().get(module)
+    package = installed[0] if installed else module
     if remedy := loading_remedy(said):
         return f"{package or 'a package'} cannot be loaded ({said}): {remedy}"
-    if not isinstance(error, ImportError) or not package or package in _OWN:
+    if not isinstance(error, ImportError) or not module or module in _OWN:
         return ""
-    if package in sys.stdlib_module_names:
+    if module in sys.stdlib_module_names:
         return (
-            f"this Python ({sys.executable}) was built without {package}, for which a library was missing then: "
+            f"this Python ({sys.executable}) was built without {module}, for which a library was missing then: "
             "install the system's development packages (liblzma-dev, libbz2-dev, libsqlite3-dev, libffi-dev) and build "
             "it again, or take the Python of the system"
         )
-    if isinstance(error, ModuleNotFoundError):
-        return f"{package} is not installed for {sys.executable}: {install_command('all')}"
+    if not installed:
+        what_to_do = install_command("all") if _is_ours(error) else "install it there"
+        return f"{module} is not installed for {sys.executable}: {what_to_do}"
     return f"{package} is installed, but cannot be loaded ({said}): pip install --force-reinstall {package}"
 
 
-def _package(error: Exception) -> str:
-    """Returns the name by which the package that cannot be loaded is installed; empty if nothing tells."""
-    module = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ImportError) else ""
-    module = module or _installed_module(error)
-    return str(packages_distributions().get(module, [module])[0])
-
-
-def _installed_module(error: Exception) -> str:
-    """Returns the installed module, outside of this program, that raised an error; empty if none did."""
+def _module(error: Exception) -> str:
+    """Returns the name of the package that cannot be loaded, as programs import it; empty if nothing tells."""
+    if isinstance(error, ImportError) and error.name:
+        return error.name.partition(".")[0]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         parts = Path(frame.filename).parts
         for place in ("site-packages", "dist-packages"):
@@ -118,3 +117,9 @@ def _installed_module(error: Exception) -> str:
                 module = parts[parts.index(place) + 1].removesuffix(".py")
                 return "" if module in _OWN else module
     return ""
+
+
+def _is_ours(error: ImportError) -> bool:
+    """Tells whether this program imports what is missing, and not code of a user or of another package."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and any(Path(frames[-1].filename).is_relative_to(_PARENT / name) for name in _OWN)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fedlp_edge.system.loading import loading_errors
+from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.loading.loading_errors import loading_failure, loading_remedy
 
 
@@ -61,8 +63,22 @@ def test_installed_package_that_cannot_be_loaded_is_named() -> None:
         "pillow is installed, but cannot be loaded (ImportError: cannot import name '_imaging' from 'PIL'): "
         "pip install --force-reinstall pillow"
     )
+    incomplete = ModuleNotFoundError("No module named 'PIL.absent'", name="PIL.absent")
+    assert loading_failure(incomplete).endswith("pip install --force-reinstall pillow")
+
+
+def test_package_of_a_user_that_is_missing_is_none_of_ours() -> None:
     missing = ModuleNotFoundError("No module named 'absent'", name="absent.part")
-    assert loading_failure(missing).startswith(f"absent is not installed for {sys.executable}: ")
+    assert loading_failure(missing) == f"absent is not installed for {sys.executable}: install it there"
+
+
+def test_package_of_ours_that_is_missing_is_installed_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "serial_of_ours", None)
+    module = Path(loading_errors.__file__).with_name("importing.py")
+    with pytest.raises(ModuleNotFoundError) as raised:
+        exec(compile("import serial_of_ours", module, "exec"))
+    told = loading_failure(raised.value)
+    assert told == f"serial_of_ours is not installed for {sys.executable}: {install_command('all')}"
 
 
 def test_part_of_python_that_was_not_built_is_told_as_that() -> None:
