@@ -37,6 +37,16 @@ def test_pictures_of_telephones_that_are_not_read_say_what_to_do(tmp_path: Path)
         load("imagefolder", root)
 
 
+def test_films_and_files_without_a_suffix_say_what_to_do(tmp_path: Path) -> None:
+    root = pictures(tmp_path, "ok", "rust")
+    (root / "rust" / "IMG_0001.MOV").write_bytes(b"\0\0\0\x14ftypqt  ")
+    (root / "ok" / "one").write_bytes(b"")
+    assert load("imagefolder", root).remarks == (
+        "left out: 2 files of other kinds (1 without suffix; 1 .mov: save frames of films as pictures, "
+        "give those without a suffix the one of their kind)"
+    )
+
+
 def test_class_folders_that_differ_in_capitals_are_named(tmp_path: Path) -> None:
     data = load("imagefolder", pictures(tmp_path, "Rust", "ok", "rust"))
     assert data.classes == ("Rust", "ok", "rust")

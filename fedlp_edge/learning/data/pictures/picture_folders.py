@@ -31,12 +31,14 @@ from fedlp_edge.learning.data.readers.foreign_layouts import (
     SYSTEM_FOLDERS,
     detection_remark,
     inner_split_remark,
+    of_other_kinds,
 )
 from fedlp_edge.learning.data.spec.foreign_kinds import ARRAY_EACH, foreign_kind
 from fedlp_edge.system.printable import counted
 
 _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 _UNREAD_KINDS = frozenset((".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"))
+_FILMS = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mts", ".3gp", ".h264", ".mjpeg"))
 _MAX_NAMED = 3  # examples of each kind in the summary
 
 
@@ -79,10 +81,13 @@ class SkippedFiles:
         if self.empty:
             skipped.append(f"{counted(len(self.empty), 'folder')} without pictures ({_some(self.empty)})")
         if self.other:
-            kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in self.other.most_common()]
             # Telephones write HEIC and cameras their own kinds: these are pictures to the user.
-            convert = ": convert HEIC and raw pictures to JPEG" if _UNREAD_KINDS & self.other.keys() else ""
-            skipped.append(f"{counted(self.other.total(), 'file')} of other kinds ({_some(kinds)}{convert})")
+            advice = (
+                "convert HEIC and raw pictures to JPEG" if _UNREAD_KINDS & self.other.keys() else "",
+                "save frames of films as pictures" if _FILMS & self.other.keys() else "",
+                "give those without a suffix the one of their kind" if "" in self.other else "",
+            )
+            skipped.append(of_other_kinds(self.other, ", ".join(filter(None, advice))))
         if self.system:
             skipped.append(f"{counted(self.system, 'hidden or system entry', 'hidden or system entries')}")
         parts = [self.layout] if self.layout else []

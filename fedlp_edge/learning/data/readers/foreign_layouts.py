@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from fedlp_edge.learning.data.public_datasets import Split
+from fedlp_edge.system.printable import counted
 
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -33,7 +35,24 @@ SYSTEM_FOLDERS = frozenset(
 _ALL_PICTURES = re.compile(r"(jpeg)?images?|(train|val(id)?|test|unlabeled)(20\d\d)?", re.IGNORECASE)
 """Folders of detection data sets with the pictures of all classes."""
 
+_KINDS_NAMED = 3  # kinds of files in a remark
+
 _COCO_FILE = "_annotations.coco.json"
+
+
+def of_other_kinds(suffixes: Counter[str], advice: str = "") -> str:
+    """Returns how many files are of kinds that are left out, with the most frequent ones; empty if there are none.
+
+    Args:
+        suffixes: Number of files by suffix; those without one have an empty suffix.
+        advice: What the user can do, after the kinds.
+    """
+    if not suffixes:
+        return ""
+    kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes.most_common()]
+    more = len(kinds) - _KINDS_NAMED
+    named = "; ".join(kinds[:_KINDS_NAMED]) + (f"; {more:,} more" if more > 0 else "")
+    return f"{counted(suffixes.total(), 'file')} of other kinds ({named}{advice and f': {advice}'})"
 
 
 def detection_remark(folders: Iterable[Path], classes: Collection[str]) -> str:

@@ -17,7 +17,10 @@ from fedlp_edge.learning.data.spec.data_spec import SoundOptions
 from fedlp_edge.learning.foreign_code import error_line
 from fedlp_edge.system.loading.install_command import install_command
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd"),
+    *(".caf", ".w64", ".rf64", ".sph"),
+)
 """Suffixes, in lower case, of the files in a folder that count as sounds; all but ``.wav`` need soundfile."""
 
 MEAN, STD = -6.0, 4.0

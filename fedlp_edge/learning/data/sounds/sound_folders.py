@@ -18,7 +18,12 @@ from fedlp_edge.learning.data.class_listing import (
 )
 from fedlp_edge.learning.data.partitioners import Indices
 from fedlp_edge.learning.data.public_datasets import Split
-from fedlp_edge.learning.data.readers.foreign_layouts import SPLIT_NAMES, SYSTEM_FOLDERS, inner_split_remark
+from fedlp_edge.learning.data.readers.foreign_layouts import (
+    SPLIT_NAMES,
+    SYSTEM_FOLDERS,
+    inner_split_remark,
+    of_other_kinds,
+)
 from fedlp_edge.learning.data.readers.groups import grouped, groups_by_path
 from fedlp_edge.learning.data.readers.label_lists import LABELS, LabelledFiles, find_labels, list_labelled
 from fedlp_edge.learning.data.readers.listing import SampleListing, Samples
@@ -68,6 +73,10 @@ def list_sounds(spec: DataSpec, split: Split, kind: TargetKind | None) -> Sample
 
 def _below(folder: Path) -> list[Path]:
     """Returns the sounds below a folder, sorted; links to files and folders are followed, unless in a circle."""
+    return [path for path in _files_below(folder) if path.suffix.lower() in SUFFIXES]
+
+
+def _files_below(folder: Path) -> list[Path]:
     found: list[Path] = []
     waiting = [(folder, frozenset[str]())]
     while waiting:
@@ -80,7 +89,7 @@ def _below(folder: Path) -> list[Path]:
                 continue
             if path.is_dir():
                 waiting.append((path, above | {real}))
-            elif path.suffix.lower() in SUFFIXES and path.is_file():
+            elif path.is_file():
                 found.append(path)
     return sorted(found)
 
@@ -89,10 +98,11 @@ def _in_folders(spec: DataSpec, split: Split, kind: TargetKind | None) -> Labell
     root = spec.path
     splits = _split_folders(root)
     base = splits.get(split, root)
-    everywhere = [path.relative_to(part) for part in (splits.values() or (root,)) for path in _below(part)]
+    below = [path.relative_to(part) for part in (splits.values() or (root,)) for path in _files_below(part)]
+    everywhere = [path for path in below if path.suffix.lower() in SUFFIXES]
     labelled = [path for path in everywhere if _is_labelled(path)]
     classes = sorted({normalized_name(path.parts[0]) for path in labelled})
-    unread = _of_unread_kinds(root)
+    unread = ", ".join(filter(None, (_of_unread_kinds(root), _of_other_kinds(below))))
     if not classes:
         what = f"{unread}; " if unread else ""
         raise DataError(f"{root} holds no sounds in folders of classes: {what}it needs CLASS/*.wav, or {LABELS}")
@@ -180,3 +190,9 @@ def _of_unread_kinds(root: Path) -> str:
         return ""
     found = counted(kinds.total(), "sound that is", "sounds that are")
     return f"{found} not read ({', '.join(sorted(kinds))}: convert them to WAV or FLAC)"
+
+
+def _of_other_kinds(files: list[Path]) -> str:
+    """Returns how many files in the folders of classes are no sounds, for people; empty if there are none."""
+    suffixes = (path.suffix.lower() for path in files if _is_labelled(path))
+    return of_other_kinds(Counter(suffix for suffix in suffixes if suffix not in SUFFIXES and suffix not in _UNREAD))

@@ -94,6 +94,26 @@ def test_sounds_of_kinds_that_are_not_read_are_counted(tmp_path: Path) -> None:
     assert re.fullmatch(f"left out: {said}", load(tmp_path).remarks)
 
 
+def test_files_of_other_kinds_in_the_folders_of_classes_are_counted(tmp_path: Path) -> None:
+    save(tmp_path / "low" / "0.wav", tone(200))
+    save(tmp_path / "high" / "0.wav", tone(2000))
+    for name in ("low/1.raw", "low/2", "low/.DS_Store", "README.md", "_background_noise_/README.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert load(tmp_path).remarks == "left out: 2 files of other kinds (1 .raw; 1 without suffix)"
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".au", "AU"), (".caf", "CAF"), (".W64", "W64"), (".aifc", "AIFF")])
+def test_sounds_of_rarer_kinds_are_read(tmp_path: Path, suffix: str, kind: str) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    wave = save(tmp_path / "low" / "0.wav", tone(200))
+    soundfile.write(tmp_path / "low" / f"1{suffix}", *soundfile.read(wave), format=kind, subtype="FLOAT")
+    data = load(tmp_path)
+    assert (len(data), data.remarks) == (2, "")
+    first, second = data.stored()
+    assert first.allclose(second, atol=1e-3)
+
+
 def test_a_damaged_file_is_silence_and_too_many_are_refused(tmp_path: Path) -> None:
     for number in range(8):
         save(tmp_path / "low" / f"{number}.wav", tone(200))
