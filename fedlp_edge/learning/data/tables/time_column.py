@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlp_edge.errors import DataError
+from fedlp_edge.learning.data.tables.time_forms import in_usual_form, seconds_of_digits
 
 _CLOCK_TIME = r"\d:\d"
 _TIME_ZONE = r"\d:\d.*?(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)\s*$"
@@ -43,6 +44,7 @@ class TimeColumn:
         self._month_first: bool | None = None
         self._zoned: bool | None = None
         self._epoch_unit: int | None = None
+        self._digits: bool | None = None
 
     def read(self, frame: Any, first: int) -> npt.NDArray[np.float64]:
         """Returns the times of successive rows, NaN where one is missing.
@@ -88,6 +90,7 @@ class TimeColumn:
             numbers = pandas.to_numeric(text, errors="coerce")
             if numbers.notna().all():
                 return self._in_one_unit(np.asarray(numbers, np.float64), first)
+            written, column = column, in_usual_form(column)
             self._check_zones(column, first)
             dates = pandas.to_datetime(column, format="ISO8601", errors="coerce", utc=True)
             if dates.isna().any():
@@ -97,8 +100,9 @@ class TimeColumn:
             if bad.any():
                 row = int(np.argmax(bad))
                 raise DataError(
-                    f"{self._place(first + row)}: column {self._name!r} holds {str(column.iloc[row])[:40]!r}, "
-                    "neither a date nor a number: mend it"
+                    f"{self._place(first + row)}: column {self._name!r} holds {str(written.iloc[row])[:40]!r}, "
+                    "neither a date nor a number: write it as 2024-01-31 14:00:00, with an offset such as +02:00 if it "
+                    "has a time zone"
                 )
             column = dates
         if column.dt.tz is not None:
@@ -108,9 +112,23 @@ class TimeColumn:
     def _in_one_unit(self, times: npt.NDArray[np.float64], first: int) -> npt.NDArray[np.float64]:
         """Returns times that are numbers, having checked that they are dates in one unit if all of them are dates.
 
+        Dates in digits alone, as 20240131, become seconds.
+
         Raises:
-            DataError: Some count seconds since 1970, say, and others milliseconds.
+            DataError: Some count seconds since 1970, say, and others milliseconds; or the file began with dates in
+                digits, and one is none.
         """
+        if self._digits is not False:
+            seconds = seconds_of_digits(times)
+            if seconds is None and self._digits:
+                row = next(row for row in range(len(times)) if seconds_of_digits(times[row : row + 1]) is None)
+                raise DataError(
+                    f"{self._place(first + row)}: column {self._name!r} holds {times[row]:.0f}, which is no date, and "
+                    "dates such as 20240131 before it: mend it"
+                )
+            self._digits = seconds is not None
+            if seconds is not None:
+                return seconds
         units = np.full(len(times), -1)
         for number, (_, in_a_second) in enumerate(_EPOCH_UNITS):
             units[(times >= _EPOCH[0] * in_a_second) & (times < _EPOCH[1] * in_a_second)] = number

@@ -77,7 +77,7 @@ def test_numbers_that_are_dates_in_one_unit_or_none_are_times(tmp_path: Path, ti
         (
             "t,x,y\n1,1,a\nsoon,2,a\n2,3,a\n",
             {"target": ("y",), "time": ("t",)},
-            ":3: column 't' holds 'soon', neither a date nor a number: mend it",
+            ":3: column 't' holds 'soon', neither a date nor a number: write it as 2024-01-31 14:00:00",
         ),
         (
             "t,x,y\n1700000000,1,a\n1700000060000,2,a\n1700000120,3,a\n",
