@@ -110,7 +110,7 @@ def check_samples(x: AnyArray, what: str) -> None:
         fields = ", ".join(x.dtype.names)
         raise DataError(f"{what} is a structured array (fields {fields}): stack the fields into one array of numbers")
     if x.dtype.kind not in "buif":
-        raise DataError(f"{what} must hold numbers, not {x.dtype}")
+        raise DataError(f"{what} must hold numbers, {_no_number(x)}")
     if x.ndim < 2:
         raise DataError(f"{what} must be [N, ...], one row a sample, but it is {list(x.shape)}")
     if 0 in x.shape[1:]:
@@ -202,6 +202,16 @@ def _numbers(made: AnyArray) -> AnyArray:
     if made.dtype.kind == "O" and made.ndim > 1 and all(isinstance(value, Real | Decimal) for value in made.flat):
         return made.astype(np.float64)
     return made
+
+
+def _no_number(x: AnyArray) -> str:
+    """Returns what an array holds that is no number, and where."""
+    if x.dtype.kind not in "OUS" or not x.size:
+        return f"not {x.dtype}"
+    index = next((i for i, value in np.ndenumerate(x) if not isinstance(value, Real | Decimal)), (0,) * x.ndim)
+    place = f" at {list(index[1:])}" if x.ndim > 1 else ""
+    remedy = "give each text a number, or fill gaps, or leave such columns and rows out"
+    return f"but it holds {str(x[index])[:40]!r} in sample {index[0]}{place}: {remedy}"
 
 
 def _one_by_one(samples: Any) -> Iterable[Any]:

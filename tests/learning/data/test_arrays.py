@@ -62,7 +62,12 @@ def test_pairs_are_read_from_a_sequence_or_an_iterator() -> None:
     ("x", "message"),
     [
         (np.zeros(3), "x must be [N, ...], one row a sample, but it is [3]"),
-        (np.array([["a"]]), "x must hold numbers, not <U1"),
+        (
+            np.array([[1, "a"]], object),
+            "x must hold numbers, but it holds 'a' in sample 0 at [1]: give each text a number, or fill gaps, or leave "
+            "such columns and rows out",
+        ),
+        (np.array([[1j]]), "x must hold numbers, not complex128"),
         (np.zeros((2, 0)), "x has samples without values: it is [2, 0]"),
         (
             np.zeros(2, [("a", "f4"), ("b", "f4")]),

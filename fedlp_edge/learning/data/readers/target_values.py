@@ -65,7 +65,7 @@ def read_targets(
         try:
             return Targets(*class_numbers(raw, samples, names, source, others), "class")
         except DataError:
-            if raw.dtype.kind not in "buif":
+            if raw.dtype.kind not in "buif" or (len(names) > 1 and raw.size == samples):  # the names are of classes
                 raise
         kind = "labels" if np.isin(raw, (0, 1)).all() else "values"
     table = _table(raw, samples, source)

@@ -49,6 +49,11 @@ def test_targets_that_cannot_be_of_the_kind_are_refused(
         read(raw, kind, names)
 
 
+def test_class_names_tell_that_one_column_of_an_unknown_kind_is_classes() -> None:
+    with pytest.raises(DataError, match="y goes up to 3, but there are only 2 class names"):
+        read([0, 3], None, ("a", "b"))
+
+
 def test_only_anomaly_detection_learns_without_targets() -> None:
     assert without_targets(2, "none", "x.npz").y.tolist() == [0, 0]
     with pytest.raises(DataError, match="has no targets"):
