@@ -1,9 +1,9 @@
 """This module reads ``labels.csv``, which tells the labels of the files in a folder where folders of classes cannot.
 
-A file may have several labels, or measurements. The first column is the path of a file below the folder, or its name
-alone, with or without suffix, where no other file is called so. Where the list was written on another machine, the
-folders above may stand before all paths. Either one column follows for each label, with 0 or 1 or a number, or one
-column with the labels of a file, separated by ``|``.
+A file may have several labels, or measurements. The first column that names files has the path of each below the
+folder, or its name alone, with or without suffix, where no other file is called so. Where the list was written on
+another machine, the folders above may stand before all paths. Beside it stands either one column for each label, with 0
+or 1 or a number, or one column with the labels of a file, separated by ``|`` or written as a list of Python's.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ LABELS = "labels.csv"
 
 _GAPS = frozenset(("", "-", "?", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
+_LIST = re.compile(r"\[(.*)\]")
 _FROM_A_ROOT = re.compile(r"/|[a-z]:/|[a-z0-9]+://", re.IGNORECASE)
 
 
@@ -156,20 +157,21 @@ def _read(listing: Path, known: Collection[str], group: str) -> _Listed:
         raise DataError(
             f"{listing}:1: the first line is that of a file: put a line of names above it, such as file,label"
         )
-    named = tuple(name for name in form.columns[start + 1 :] if name)
+    rows = [(line, [text.strip() for text in row][start:]) for line, row in rows_of(listing, form)]
+    rows = [(line, fields) for line, fields in rows if any(fields)]
+    columns = form.columns[start:]
+    column, paths = _column_of_paths([fields for _, fields in rows], len(columns), known, listing.parent.name)
+    named = tuple(name for name in (*columns[:column], *columns[column + 1 :]) if name)
     listed = _Listed(tuple(name for name in named if name != group))
     if not listed.columns:
         raise DataError(f"{listing}:1: a column of paths and at least one of labels must be named")
-    rows = [(line, [text.strip() for text in row][start:]) for line, row in rows_of(listing, form)]
-    rows = [(line, fields) for line, fields in rows if any(fields)]
-    written = [unicodedata.normalize("NFC", fields[0].replace("\\", "/")).removeprefix("./") for _, fields in rows]
-    for name, (line, fields) in zip(_paths(written, known, listing.parent.name), rows, strict=True):
+    for name, (line, fields) in zip(paths, rows, strict=True):
         place = f"{listing}:{line}"
-        if name in listed.labels:
+        if name in listed.labels and name in known:
             raise DataError(f"{place}: {name!r} stands in it twice: remove one")
         if len(fields) <= len(named):
             raise DataError(f"{place}: {len(fields)} fields, but the header names {len(named) + 1} columns")
-        values = dict(zip(named, fields[1:], strict=False))
+        values = dict(zip(named, (*fields[:column], *fields[column + 1 :]), strict=False))
         if group in values:
             owner = values.pop(group)
             listed.groups[name] = "" if owner in _GAPS else owner
@@ -194,6 +196,20 @@ def _check_numbers(values: Mapping[str, str], place: str) -> None:
                 f"{place}: column {column!r} holds {value!r}, not a number: several columns are numbers, or 0 and 1 "
                 "for each label; leave out all others"
             )
+
+
+def _column_of_paths(
+    rows: Sequence[Sequence[str]], columns: int, known: Collection[str], folder: str
+) -> tuple[int, list[str]]:
+    """Returns the first column that names files, and what it names in each row; the first one of all if none does."""
+    found: list[list[str]] = []
+    for column in range(columns):
+        fields = (row[column].replace("\\", "/") if len(row) > column else "" for row in rows)
+        written = [unicodedata.normalize("NFC", text).removeprefix("./") for text in fields]
+        found.append(_paths(written, known, folder))
+        if any(name in known for name in found[-1]):
+            return column, found[-1]
+    return 0, found[0]
 
 
 def _paths(written: Sequence[str], known: Collection[str], folder: str) -> list[str]:
@@ -258,14 +274,25 @@ def _targets(listing: Path, rows: list[list[str]], columns: tuple[str, ...], kin
         one_of_each = bool(np.isin(table, (0, 1)).all() and (table.sum(axis=1) == 1).all())
         return read_targets(table, len(rows), columns if made != "class" or one_of_each else (), str(listing), made)
     texts = [row[0] for row in rows]
-    several = [[name for name in _SEPARATORS.split(text) if name] for text in texts]
+    several = [_labels_in(text) for text in texts]
     if kind == "labels" or (kind is None and any(len(names) > 1 for names in several)):
         names = tuple(sorted({name for some in several for name in some}))
         table = np.asarray([[name in some for name in names] for some in several], np.float32)
         return Targets(table.reshape(len(rows), len(names)), names, "labels")
     if kind == "values":
         return read_targets(_floats(listing, texts), len(rows), columns, str(listing), kind)
-    return read_targets(np.asarray(texts), len(rows), (), str(listing), kind)
+    alone = [
+        names[0] if _LIST.fullmatch(text) and len(names) == 1 else text
+        for text, names in zip(texts, several, strict=True)
+    ]
+    return read_targets(np.asarray(alone), len(rows), (), str(listing), kind)
+
+
+def _labels_in(text: str) -> list[str]:
+    """Returns the labels in a field: separated, or as a list of Python's, as pandas writes one."""
+    if inner := _LIST.fullmatch(text):
+        return [name for part in _SEPARATORS.split(inner[1]) if (name := part.strip("'\" "))]
+    return [name for name in _SEPARATORS.split(text) if name]
 
 
 def _floats(listing: Path, texts: list[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

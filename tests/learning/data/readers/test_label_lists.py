@@ -61,6 +61,19 @@ def test_an_index_that_pandas_wrote_is_no_path(tmp_path: Path) -> None:
     assert (data.classes, data.y.tolist()) == (("dent", "rust"), [0, 1])
 
 
+def test_the_first_column_that_names_files_has_the_paths(tmp_path: Path) -> None:
+    data = load(folder(tmp_path, "y,image\ndent,three.png\nrust,a/one.png\nrust,a/two.png\n"))
+    assert (data.targets, data.classes, data.y.tolist()) == ("class", ("dent", "rust"), [1, 1, 0])
+
+
+def test_lists_of_python_are_labels(tmp_path: Path) -> None:
+    text = "file,labels\nthree.png,\"['rust', 'dent']\"\na/one.png,\"['dent']\"\na/two.png,[]\n"
+    data = load(folder(tmp_path, text))
+    assert (data.classes, data.y.tolist()) == (("dent", "rust"), [[1, 0], [0, 0], [1, 1]])
+    data = load(folder_labels(tmp_path, "file,labels\nthree.png,['rust']\na/one.png,['dent']\n"))
+    assert (data.targets, data.classes, data.y.tolist()) == ("class", ("dent", "rust"), [0, 1])
+
+
 def test_a_file_of_which_a_label_is_unknown_is_left_out(tmp_path: Path) -> None:
     data = load(folder(tmp_path, "file,rust,dent\na/one.png,1,0\na/two.png,,1\nthree.png,0,NaN\n"))
     assert data.y.tolist() == [[1, 0]]
@@ -80,6 +93,7 @@ def test_what_is_not_named_or_not_there_is_counted(tmp_path: Path) -> None:
         ("file,p,q\na/one.png,1,x\n", r"labels.csv:2: column 'q' holds 'x', not a number"),
         ("file,p,q\na/one.png,1\n", r"labels.csv:2: 2 fields, but the header names 3 columns"),
         ("file,p,q\na/one.png,1,1\n./a/one.png,1,0\n", r"labels.csv:3: 'a/one.png' stands in it twice"),
+        ("id,y\n7,rust\n7,dent\n", r"labels.csv names no file that is there; it names '7'"),
         ("file,p,q\nnone.png,1,1\n", "names no file that is there; it names 'none.png'"),
         ("a/one.png,x\na/two.png,y\n", r"labels.csv:1: the first line is that of a file: put a line of names above it"),
         ("file\na/one.png\n", r"labels.csv:1: a column of paths"),
