@@ -13,6 +13,7 @@ from __future__ import annotations
 from device_agent.limits import LIMITS
 from device_agent.protocol.coordinator_presence import CoordinatorPresence
 from device_agent.protocol.events import Effects, Identity, Log
+from fedlp_edge.core.rollout.rollout_names import is_rollout
 from fedlp_edge.core.seeds import uniform
 
 _LIMITS = LIMITS.presence
@@ -48,8 +49,11 @@ class Heartbeat:
     def reported(self) -> Effects:
         """Notes that the device has reported, and warns once if the coordinator has never answered.
 
-        Many brokers acknowledge a message that their access rules forbid, and drop it without a word.
+        Many brokers acknowledge a message that their access rules forbid, and drop it without a word. A roll-out says
+        nothing to a device before its group begins.
         """
+        if self._coordinator.run is not None and is_rollout(self._coordinator.run):
+            return []
         self._reports += 1
         if self._heard or self._reports != _LIMITS.unanswered_reports:
             return []

@@ -66,6 +66,15 @@ def reports_to_nobody(device: Device) -> list[str]:
     return warnings
 
 
+def test_does_not_take_a_roll_out_for_deaf_that_has_not_come_to_its_group() -> None:
+    device = Device()
+    device.handle(Connected(BROKER_LIMITS))
+    device.handle(DeviceMeasured(FACTS))
+    device.receive(TOPICS.coordinator, announcement("deploy-spring-647a11"), retained=True)
+
+    assert reports_to_nobody(device) == []
+
+
 def test_says_once_that_none_of_its_reports_was_answered() -> None:
     device = Device()
     device.handle(Connected(BROKER_LIMITS))
