@@ -23,6 +23,7 @@ from fedlp_edge.errors import DataError
 from fedlp_edge.system.directories import expand_user, home_directory
 from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.locks import lock_file
+from fedlp_edge.system.machine_cache import cache_directory
 from fedlp_edge.system.portable.edited_text import environment_variable
 
 Split = Literal["train", "test"]
@@ -105,9 +106,15 @@ def cifar10(split: Split) -> tuple[Bytes, npt.NDArray[np.int64]]:
 
 
 def cache_dir(name: str) -> Path:
-    """Returns the download directory: ``$FEDLP_DATA_DIR/NAME``, else ``~/.cache/fedlp-edge/NAME``."""
+    """Returns the download directory: ``$FEDLP_DATA_DIR/NAME``, else one in the cache of this user.
+
+    Raises:
+        StorageError: None is named, and this user has no home directory.
+    """
     if root := environment_variable("FEDLP_DATA_DIR"):
         return expand_user(root) / name
+    if (cached := cache_directory(name)) is not None:
+        return cached
     return home_directory("name the directory of data sets with FEDLP_DATA_DIR") / ".cache" / "fedlp-edge" / name
 
 
@@ -137,10 +144,8 @@ def _candidates(name: str) -> list[Path]:
     places = [SYSTEM_DIRS[name]] if name in SYSTEM_DIRS else []
     if root := environment_variable("FEDLP_DATA_DIR"):
         places.append(expand_user(root) / name)
-    try:
-        return [*places, Path.home() / ".cache" / "fedlp-edge" / name]
-    except RuntimeError:  # this user has no home directory
-        return places
+    cached = cache_directory(name)
+    return places if cached is None else [*places, cached]
 
 
 def _idx_folder(name: str) -> Path | None:

@@ -24,6 +24,8 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FEDLP_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(public_datasets, "SYSTEM_DIRS", {})
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    for variable in ("XDG_CACHE_HOME", "FEDLP_CACHE_DIR"):
+        monkeypatch.delenv(variable, raising=False)
     return tmp_path
 
 
@@ -46,6 +48,15 @@ def test_load_mnist_finds_local_copies(data_dir: Path, name: str, folder: str, s
     data = load_data(name, "train")
     assert data.stored()[:, 0].numpy().tolist() == images.tolist()
     assert data.y.tolist() == [7, 0, 9]
+
+
+def test_the_cache_is_where_the_user_keeps_caches(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FEDLP_DATA_DIR")
+    assert public_datasets.cache_dir("mnist") == data_dir / "home/.cache/fedlp-edge/mnist"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(data_dir / "xdg"))
+    assert public_datasets.cache_dir("mnist") == data_dir / "xdg/fedlp-edge/mnist"
+    monkeypatch.setenv("FEDLP_CACHE_DIR", str(data_dir / "own"))
+    assert public_datasets.cache_dir("mnist") == data_dir / "own/mnist"
 
 
 def test_a_data_set_is_downloaded_to_where_it_is_looked_for(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
