@@ -63,6 +63,19 @@ _REMEDIES_OF_PACKAGES = (
         r"numpy\.dtype size changed|numpy\.core\.multiarray failed to import|compiled using NumPy 1\.x",
         "it is built for another version of NumPy; update it",
     ),
+    (
+        r"multiple copies of the OpenMP runtime",
+        "packages of conda and of PyPI are mixed, each with an OpenMP of its own; install all anew from one of the two",
+    ),
+    (
+        r"symbol lookup error",
+        "it is built for another version of a library that it uses; install both anew, in one command",
+    ),
+    (
+        r"(Could not load library|Unable to load any of) .*libcu",
+        "LD_LIBRARY_PATH names libraries of NVIDIA that do not fit to those of PyTorch; start without it, as in: env "
+        "-u LD_LIBRARY_PATH",
+    ),
 )
 """Patterns of what packages say themselves where they cannot be loaded, with what to do."""
 

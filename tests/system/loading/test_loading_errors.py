@@ -46,6 +46,9 @@ from fedlp_edge.system.loading.loading_errors import loading_failure, loading_re
         ("RuntimeError: operator torchvision::nms does not exist", "install both anew in one command, from one index"),
         ("ImportError: numpy.core.multiarray failed to import", "built for another version of NumPy; update it"),
         ("ValueError: numpy.dtype size changed, may indicate binary incompatibility", "another version of NumPy"),
+        ("OMP: Hint This means that multiple copies of the OpenMP runtime have been linked", "conda and of PyPI"),
+        ("python: symbol lookup error: libtorch_cpu.so: undefined symbol: iJIT_NotifyEvent", "install both anew"),
+        ("Could not load library libcudnn_cnn_infer.so.8. Error: libcuda.so", "env -u LD_LIBRARY_PATH"),
     ],
 )
 def test_library_that_cannot_be_loaded_is_told_with_what_to_do(said: str, words: str) -> None:
