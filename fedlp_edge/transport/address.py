@@ -18,7 +18,7 @@ import msgspec
 
 from fedlp_edge.errors import ConfigError
 from fedlp_edge.system.directories import expand_user
-from fedlp_edge.system.portable.edited_text import encoding_hint, environment_variable
+from fedlp_edge.system.portable.edited_text import environment_variable, first_line
 from fedlp_edge.system.printable import printable
 from fedlp_edge.transport.broker_url import DEFAULT_PORTS, masked, parse_broker_url
 from fedlp_edge.transport.presets import PRESETS, BrokerPreset, PresetName
@@ -320,13 +320,10 @@ def _first_line(path: str) -> str:
         content = expand_user(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"broker password file {printable(path)} cannot be read: {error.strerror}") from None
-    if encoding := encoding_hint(content):  # as PowerShell writes it with >
-        raise ConfigError(f"broker password file {path} was saved as {encoding}; save it as UTF-8")
     try:
-        text = content.decode("utf-8-sig")  # editors of Windows put a byte order mark first
-    except UnicodeDecodeError:
-        raise ConfigError(f"broker password file {path} is no UTF-8 text; save it as UTF-8") from None
-    line = text.partition("\n")[0].rstrip("\r")
+        line = first_line(content)
+    except ValueError as error:
+        raise ConfigError(f"broker password file {path} {error}") from None
     if not line:
         raise ConfigError(f"broker password file {path} has an empty first line; it must be the password")
     return line

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedlp_edge.errors import ReleaseError
 from fedlp_edge.release.key_files import AskPassphrase
+from fedlp_edge.system.portable.edited_text import first_line
 
 PASSPHRASE = "FEDLP_KEY_PASSPHRASE"
 """Environment variable with the passphrase of every key that a command reads."""
@@ -24,7 +25,7 @@ def passphrase_from(file: Path | None) -> AskPassphrase:
     def ask(key: Path) -> str:
         if file is not None:
             return _first_line(file)
-        if found := os.environ.get(PASSPHRASE):
+        if found := _of_the_environment():
             return found
         return getpass.getpass(f"passphrase of {key}: ") if sys.stdin.isatty() else ""
 
@@ -45,7 +46,7 @@ def new_passphrase(file: Path | None, *, none: bool) -> str:
         return ""
     if file is not None:
         return _first_line(file)
-    if found := os.environ.get(PASSPHRASE):
+    if found := _of_the_environment():
         return found
     if not sys.stdin.isatty():
         raise ReleaseError("give a passphrase by --passphrase-file, or --no-passphrase for a key that is not encrypted")
@@ -57,11 +58,17 @@ def new_passphrase(file: Path | None, *, none: bool) -> str:
     return first
 
 
+def _of_the_environment() -> str:
+    return os.environ.get(PASSPHRASE, "").rstrip("\r\n")
+
+
 def _first_line(file: Path) -> str:
     try:
-        found = file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReleaseError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+        found = first_line(file.read_bytes())
+    except OSError as error:
+        raise ReleaseError(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise ReleaseError(f"{file} {error}") from None
     if not found:
         raise ReleaseError(f"{file} holds no passphrase in its first line")
     return found

@@ -30,3 +30,24 @@ def encoding_hint(content: bytes) -> str:
     first = content[:2]
     is_utf16 = first in (b"\xff\xfe", b"\xfe\xff") or (len(first) > 1 and 0 in first and any(first))
     return "UTF-16" if is_utf16 else ""
+
+
+def first_line(content: bytes) -> str:
+    """Returns the first line of a file that holds a secret, without its line end and a byte order mark.
+
+    Args:
+        content: Bytes of the file.
+
+    Returns:
+        The line; empty if there is none.
+
+    Raises:
+        ValueError: The file is no UTF-8; the message says what to do, to go behind the name of the file.
+    """
+    if encoding := encoding_hint(content):
+        raise ValueError(f"was saved as {encoding}; save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("is no UTF-8 text; save it as UTF-8") from None
+    return text.partition("\n")[0].rstrip("\r")

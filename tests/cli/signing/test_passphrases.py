@@ -33,7 +33,7 @@ def test_encrypted_key(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong(*sign) == (
         "carl.key is encrypted; give its passphrase by --passphrase-file, in FEDLP_KEY_PASSPHRASE, or on a terminal"
     )
-    monkeypatch.setenv("FEDLP_KEY_PASSPHRASE", "correct horse")
+    monkeypatch.setenv("FEDLP_KEY_PASSPHRASE", "correct horse\r\n")
     assert "targets version 1 is signed" in fedlp(*sign)
 
 
@@ -44,3 +44,12 @@ def test_file_without_a_passphrase(place: Path) -> None:
     )
     assert wrong("keys", "new", "carl.key", "--passphrase-file", "gone") == "gone: No such file or directory"
     assert not Path("carl.key").exists()
+
+
+def test_file_of_an_editor_of_windows(place: Path) -> None:
+    Path("wide").write_bytes("correct horse\r\n".encode("utf-16"))
+    words = ("keys", "new", "carl.key", "--passphrase-file", "wide")
+    assert wrong(*words) == "wide was saved as UTF-16; save it as UTF-8"
+    Path("wide").write_bytes(b"\xef\xbb\xbfcorrect horse\r\n")
+    fedlp(*words)
+    assert Path("carl.key").exists()
