@@ -31,6 +31,10 @@ STATE_DIR = "FEDLP_STATE_DIR"
 
 _NAME_WORDS = "1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
 
+_UNNAMED = "device"
+_OF_ANY_DEVICE = ("localhost", _UNNAMED)
+"""Ids made of names of hosts that are none."""
+
 _MAX_PORT = 65535
 
 _TIME = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]+)?) ?(?P<unit>[smhd]?)")
@@ -133,12 +137,20 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     @property
     def name_warning(self) -> str:
         """What to say of an id that nobody chose and that will be another one; empty for any other."""
-        if self.id or re.fullmatch("[0-9a-f]{12}", self.device_id) is None:
+        name = self.device_id
+        if self.id:
             return ""
-        return (
-            f"this device is called {self.device_id} after its container, and otherwise once that is made anew: a new "
-            "device for the fleet, with a new state; give it an --id"
-        )
+        if re.fullmatch("[0-9a-f]{12}", name):
+            return (
+                f"this device is called {name} after its container, and otherwise once that is made anew: a new device "
+                "for the fleet, with a new state; give it an --id"
+            )
+        if name in _OF_ANY_DEVICE or re.fullmatch(r"[0-9.]+\.[0-9]+", socket.gethostname()):  # before DHCP; an address
+            return (
+                f"this device is called {name}, since its host has no name of its own: so is any other such device, "
+                "and with a name it will be a new device for the fleet, with a new state; give it an --id"
+            )
+        return ""
 
     @property
     def wait_seconds(self) -> float | None:
@@ -197,7 +209,7 @@ def _of_an_agent(document: Document) -> Document:
 def default_id(hostname: str) -> str:
     """Returns a device id made of a host's name, in which ``-`` replaces what topics and file names cannot have."""
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", hostname.partition(".")[0]).lstrip("._-")[:64]
-    return cleaned or "device"
+    return cleaned or _UNNAMED
 
 
 def state_base() -> Path:

@@ -145,6 +145,26 @@ def test_a_device_that_is_named_by_the_option_for_its_processor_is_told_the_righ
         load_config(None, {**GIVEN, "device": "pi-1"})
 
 
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("localhost", "localhost"),
+        ("localhost.localdomain", "localhost"),
+        ("192.168.1.5", "192"),
+        ("\u043a\u0430", "device"),
+    ],
+)
+def test_an_id_that_any_device_may_have_is_said_to_be_none(
+    host: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    assert AgentConfig().name_warning == (
+        f"this device is called {name}, since its host has no name of its own: so is any other such device, and with a "
+        "name it will be a new device for the fleet, with a new state; give it an --id"
+    )
+    assert AgentConfig(id=name).name_warning == ""
+
+
 def test_an_id_after_a_container_is_said_to_change_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "3f2a91c0b7de")
     assert AgentConfig().name_warning == (
