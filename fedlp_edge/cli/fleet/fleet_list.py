@@ -71,6 +71,8 @@ def _run_lines(entry: FleetEntry) -> list[Text]:
         lines.append(Text("no coordinator has been there"))
     elif boss.online:
         lines.append(Text(f"coordinator there, run {boss.run}, {boss.state}"))
+        if boss.protocol != PROTOCOL:
+            lines.append(Text(_other_protocol(boss.protocol), style="red"))
     else:
         lines.append(Text(f"coordinator gone, last with run {boss.run}", style="yellow"))
     news = entry.news
@@ -113,13 +115,17 @@ def _megabits(rate: float) -> str:
     return f"{rate:,.0f} Mbit/s" if rate >= 99.5 else f"{rate:.2g} Mbit/s"
 
 
+def _other_protocol(protocol: int) -> str:
+    return f"speaks protocol {protocol}, this is {PROTOCOL}: update the older side"
+
+
 def _notes(device: DeviceEntry) -> list[str]:
     """What an owner would want to know of a device, beside its size."""
     notes = []
     if device.state == "unknown":
         notes.append("its message is of another version: update the older side")
     elif device.protocol != PROTOCOL and device.state == "there":
-        notes.append(f"speaks protocol {device.protocol}, this is {PROTOCOL}: update the older side")
+        notes.append(_other_protocol(device.protocol))
     facts = device.facts
     if facts is not None:
         if facts.profile != "host":

@@ -87,6 +87,20 @@ def test_lists_a_coordinator_with_its_run_and_all_devices(
     ]
 
 
+def test_says_that_a_coordinator_speaks_another_protocol(
+    broker: MosquittoBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer = Announcement(online=True, run="shop-1", session="s", state="waiting", protocol=8)
+    keep(broker.url, {"fedlp/shop/coordinator": encode(newer)})
+
+    assert run_fleet(broker.url, None, None, as_json=False) == 0
+
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()[1:3]] == [
+        "coordinator there, run shop-1, waiting",
+        "speaks protocol 8, this is 7: update the older side",
+    ]
+
+
 def test_lists_one_fleet_as_json(broker: MosquittoBroker, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     keep(broker.url, {f"fedlp/{fleet}/device/pi": status("pi") for fleet in ("barn", "shop")})
     (tmp_path / "fleet.toml").write_text(f'fleet = "barn"\n[broker]\nurl = "{broker.url}"\n')
