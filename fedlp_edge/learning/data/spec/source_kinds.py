@@ -106,6 +106,8 @@ def parse_source(name: str) -> tuple[Source, str]:
         if not argument:
             raise DataError(f"data {name!r} lacks its {'directory' if kind in FOLDERS else 'file'}: write {FORMS}")
         return ON_DISK[kind], argument
+    if kind in DATASET_NAMES and "=" in argument:
+        raise DataError(f"data {name!r}: options stand behind #: write {kind}#{argument}")
     known = next((known for known in DATASET_NAMES if _letters(known) == _letters(name)), "")
     if known and not Path(name).exists():
         raise DataError(f"data {name!r}: write {known}")

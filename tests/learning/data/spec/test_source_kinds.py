@@ -42,3 +42,8 @@ def test_a_path_without_the_kind_of_its_data_is_told_it(
     with pytest.raises(DataError) as caught:
         parse_source(name)
     assert words in str(caught.value)
+
+
+def test_options_behind_a_colon_are_told_their_sign() -> None:
+    with pytest.raises(DataError, match=r"^data 'digits:share=0/2': options stand behind #: write digits#share=0/2$"):
+        parse_source("digits:share=0/2")
