@@ -20,6 +20,7 @@ from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.model.module_copies import copied
 from fedlp_edge.learning.model.tensor_kinds import mark_frozen
 from fedlp_edge.learning.model.wrappers import unwrapped
+from fedlp_edge.learning.partition.lost_state import warn_of_lost_state
 from fedlp_edge.learning.partition.naming import layer_names
 from fedlp_edge.learning.partition.stages import Stage, is_single_layer, stages_of_blocks, stages_of_graph
 from fedlp_edge.learning.partition.tracing import mode
@@ -87,11 +88,13 @@ def partition(
             _check_state(block)
         most = SEQUENTIAL_DEPTHS if isinstance(model, nn.Sequential) else None
         stages = stages_of_blocks(blocks, sample, depths or most)
+        warn_of_lost_state(blocks, sample)
     else:
         assert isinstance(model, nn.Module)
         _check_state(model)
         stages = stages_of_graph(model, sample, depths or DEFAULT_DEPTHS)
         _check_samples_are_apart(stages, sample)
+        warn_of_lost_state([("", model)], sample)
     if not sample.is_floating_point():
         stages[0] = replace(stages[0], module=_with_first(stages[0].module, "whole_numbers", ToIntegers()))
     elif _changes_input(stages[0].module, sample):
