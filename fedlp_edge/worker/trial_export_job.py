@@ -20,7 +20,14 @@ from fedlp_edge.learning.export.external.detached_weights import DetachedWeights
 from fedlp_edge.learning.export.family.multi_exit_graph import cut_exit, exit_of, exits_of, multi_exit_graph
 from fedlp_edge.learning.export.made_inputs import made_inputs
 from fedlp_edge.learning.export.metadata import INPUT
-from fedlp_edge.learning.export.onnx import AnsweringModel, example_of, graph_of, open_session, output_names
+from fedlp_edge.learning.export.onnx import (
+    AnsweringModel,
+    example_of,
+    graph_of,
+    open_session,
+    output_names,
+    with_decision,
+)
 from fedlp_edge.learning.export.runtime_errors import runtime_reason
 from fedlp_edge.learning.model.layered import Submodel
 from fedlp_edge.learning.tasks.anomaly import Anomaly
@@ -93,7 +100,11 @@ class _Trial:
         outputs = list(output_names(one, self.samples, self.task))
         answering = AnsweringModel(one, self.task).eval()
         of = f"depth {depth} of {self.name}"
-        self._run(graph_of(answering, example_of(self.samples), outputs, of, weights=weights), weights, depth)
+        example = example_of(self.samples)
+        try:
+            self._run(graph_of(answering, example, outputs, of, weights=weights), weights, depth)
+        except ExportError as error:
+            raise with_decision(error, answering, example) from None
 
     def _run(self, graph: onnx.ModelProto, weights: DetachedWeights, depth: int) -> None:
         """Runs a graph on two samples together and on one by itself.

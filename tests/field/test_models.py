@@ -349,6 +349,19 @@ class Spikes(nn.Module):
         return answer
 
 
+class Gradients(Cnn):
+    """Adds the gradient of its features, as models of energies do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.requires_grad_()
+        (slope,) = torch.autograd.grad(functional.relu(self.first(x)).sum(), x, create_graph=True)
+        return super().forward(x + slope)
+
+
+def exported() -> nn.Module:
+    return torch.export.export(Cnn(), (torch.zeros(4, *PICTURE),)).module()
+
+
 def script_part() -> nn.Module:
     model = Cnn()
     model.part = torch.jit.script(nn.ReLU())  # type: ignore[no-untyped-call]
@@ -508,6 +521,8 @@ REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
     "detached": (Detached, PICTURE, "no gradient flows from the model's logits to its weights"),
     "all frozen": (lambda: Cnn().requires_grad_(False), PICTURE, "all weights of the model are frozen"),
     "numbers of Python": (Dice, PICTURE, "draws random numbers of Python or numpy"),
+    "gradients in the forward": (Gradients, PICTURE, "its forward computes gradients (torch.autograd.grad)"),
+    "exported": (exported, PICTURE, "it was exported for batches of that size: give the module that it was exported"),
     "script part": (script_part, PICTURE, "part is TorchScript"),
     "quantised": (quantised, PICTURE, "is quantised (Linear), and such weights cannot be trained"),
     "sparse": (Sparse, PICTURE, "ones is a sparse tensor, which neither layers nor ONNX files hold: make it dense"),

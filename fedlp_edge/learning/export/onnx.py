@@ -11,6 +11,7 @@ import io
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -51,6 +52,8 @@ _COMPARED = 256  # samples on which PyTorch and onnxruntime are compared
 _SINGLES = 8  # of these, samples that are also run in batches of one
 _BATCH = 256
 _BATCH_VALUES = 1 << 22  # float32 values in a batch, so that large pictures fit into memory
+
+_DECIDES = re.compile("Converting a tensor to a Python (boolean|integer|float|index)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +133,42 @@ def write_checked(
         path.parent.mkdir(parents=True, exist_ok=True)
         with weights.replacing(path, proto) as partial:
             weights.save(with_properties(proto, to_properties(onnx_metadata, extra)), partial)
-            if task is None or isinstance(task, Classification):
-                return _verify(named, partial, data, path, labelled=labelled)
-            return _verify_values(named, partial, data, path, outputs)
+            try:
+                if task is None or isinstance(task, Classification):
+                    return _verify(named, partial, data, path, labelled=labelled)
+                return _verify_values(named, partial, data, path, outputs)
+            except ExportError as error:
+                raise with_decision(error, named, example_of(data)) from None
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def with_decision(error: ExportError, model: nn.Module, example: Tensor) -> ExportError:
+    """Returns the error of a file that was refused, with the line of the user's code that may be why, if there is one.
+
+    A file holds the outcome of ``if mask.any():`` for the samples that the model was exported with, not the decision.
+
+    Args:
+        error: Error that says what is wrong with the file.
+        model: Model that was exported, on the CPU in evaluation mode.
+        example: Samples that it was exported with, [2, ...].
+    """
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+        warnings.simplefilter("always")
+        try:
+            torch.jit.trace(model, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
+        except Exception:  # whatever the user's code and the tracer raise; there is an error already
+            return error
+    for found in caught:
+        if found.category.__name__ == "TracerWarning" and _DECIDES.match(str(found.message)):
+            if "site-packages" in found.filename or found.filename.startswith("<"):
+                continue
+            place = f"{Path(found.filename).name}, line {found.lineno}"
+            return ExportError(
+                f"{error}; its code decides by values or sizes of tensors ({place}), and a file holds one decision: "
+                "compute both and choose by torch.where"
+            )
+    return error
 
 
 def example_of(data: Dataset) -> Tensor:

@@ -178,7 +178,7 @@ def _compiling(flag: bool) -> Iterator[None]:
 
 
 def _no_backward(_: object) -> Tensor:
-    raise AssertionError("a recording has no backward pass")
+    raise RecordingError(ROOT, "its forward computes gradients (torch.autograd.grad)")
 
 
 def _shadow(model: nn.Module) -> nn.Module:

@@ -45,6 +45,9 @@ WAY_OUT = (
 _USED_AS_AN_OBJECT = ("'Tensor' object has no attribute", "must be a mapping, not Tensor")
 """Python's words where a forward takes its input for something that holds several."""
 
+_EXPORTED_FOR = "Guard failed: "
+"""Words of a module that torch.export has made where the input is of another shape than at its export."""
+
 _BATCH = 2
 """Samples in a recorded batch: batch normalisation in training needs at least two."""
 
@@ -172,6 +175,8 @@ def cannot_run(what: str, sample: Tensor, error: Exception, way_out: str = "") -
     shape = "x".join(map(str, sample.shape[1:]))
     if not way_out and any(words in reason for words in _USED_AS_AN_OBJECT):
         way_out = "it takes a mapping or an object, and layers pass on a single tensor: wrap it for that"
+    if not way_out and _EXPORTED_FOR in reason:
+        way_out = "it was exported for batches of that size: give the module that it was exported from"
     if not way_out and (pictures := _channels_first(tuple(sample.shape[1:]))):
         way_out = f"if these are pictures, their channels come first: {'x'.join(map(str, pictures))}"
     return CannotRunError(f"{what} does not run on an input of {shape}: {reason}" + (way_out and f"; {way_out}"))

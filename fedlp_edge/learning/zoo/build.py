@@ -292,13 +292,30 @@ def _users_own(
             )
         model = function(num_classes=settings.classes) if takes_classes and settings.classes else function()
     run_compiled_code_as_written()
+    return _checked_kind(model, name)
+
+
+def _checked_kind(model: object, name: str) -> nn.Module | list[nn.Module]:
+    """Returns what a user's function gave if it is a model or a list of blocks.
+
+    Raises:
+        ModelError: It is something else; the message says what to return.
+    """
     if isinstance(model, nn.Module):
         return model
     if isinstance(model, (list, tuple)):
+        others = [type(part).__name__ for part in model if not isinstance(part, nn.Module)]
+        if others and len(others) == len(model) - 1:
+            raise ModelError(f"{name} gave a model and {', '.join(others)}: return the model alone")
         return list(model)
     if isinstance(model, type):
         raise ModelError(f"{name} gave the class {model.__name__}, not a model: return {model.__name__}(...)")
-    raise ModelError(f"{name} gave a {type(model).__name__}, not an nn.Module, a list of blocks, or a LayeredModel")
+    kind, remedy = type(model).__name__, ""
+    if isinstance(model, Mapping) and all(isinstance(value, torch.Tensor) for value in model.values()):
+        remedy = ": return the model, and name a file of its state with weights ="
+    elif kind == "ExportedProgram":
+        remedy = ": return the module that it was exported from"
+    raise ModelError(f"{name} gave a {kind}, not an nn.Module, a list of blocks, or a LayeredModel{remedy}")
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

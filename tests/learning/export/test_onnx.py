@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from fedlp_edge.learning.export import onnx as export_module
 from fedlp_edge.learning.export.external.detached_weights import DetachedWeights
 from fedlp_edge.learning.export.inference import Classifier, load_sample
 from fedlp_edge.learning.export.metadata import OPSET, OnnxMetadata
-from fedlp_edge.learning.export.onnx import Verified, export, graph_of, with_properties
+from fedlp_edge.learning.export.onnx import Verified, export, graph_of, with_decision, with_properties
 
 DIGITS = load_data("digits", "test")
 CARD = OnnxMetadata(
@@ -199,3 +200,26 @@ class Smooth(nn.Module):
 def test_says_which_opset_a_model_needs() -> None:
     with pytest.raises(ExportError, match="its operators need opset 18, and 17 was asked for: say --opset 18"):
         graph_of(Smooth(), torch.zeros(2, 1, 5, 5), ["logits"], "m", 17, weights=DetachedWeights())
+
+
+class Decides(nn.Module):
+    """Leaves out a part of its forward by what is in the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            x = x * 2
+        return x
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (Decides(), r"differs; its code decides by .* \(test_onnx\.py, line \d+\), and a file holds one dec"),
+        (nn.ReLU(), "differs"),
+        (nn.Linear(3, 1), "differs"),
+    ],
+)
+def test_a_decision_in_the_users_code_is_told_with_its_line(model: nn.Module, told: str) -> None:
+    error = with_decision(ExportError("differs"), model, torch.zeros(2, 4))
+    assert re.match(told, str(error))
+    assert (error.args == ("differs",)) == (told == "differs")

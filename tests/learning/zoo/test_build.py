@@ -149,6 +149,11 @@ def test_builds_a_torchvision_model_for_its_input_and_classes() -> None:
             r"failed: KeyError: 'missing' \(test_build\.py, line",
         ),
         (ModelSettings(name="tests.learning.zoo.test_build:gives_text"), "gave a str"),
+        (ModelSettings(name="tests.learning.zoo.test_build:gives_two"), "gave a model and SGD: return the model alone"),
+        (
+            ModelSettings(name="tests.learning.zoo.test_build:gives_state"),
+            "gave a OrderedDict, .*: return the model, and name a file of its state with weights =",
+        ),
         (ModelSettings(depths=3), "small-cnn comes split into 5 depths, the configuration says 3; leave depths out"),
         (ModelSettings(name="tests.learning.zoo.test_build:already_split"), "gave a model for 1x8x8"),
     ],
@@ -196,6 +201,15 @@ def fails() -> None:
 
 def gives_text() -> str:
     return "resnet18"
+
+
+def gives_two() -> tuple[nn.Module, object]:
+    model = nn.Linear(2, 2)
+    return model, torch.optim.SGD(model.parameters())
+
+
+def gives_state() -> object:
+    return nn.Linear(2, 2).state_dict()
 
 
 def already_split() -> LayeredModel:

@@ -41,7 +41,14 @@ from fedlp_edge.learning.export.layered_export import (
     file_name,
 )
 from fedlp_edge.learning.export.metadata import OPSET, OnnxMetadata, ScoreHistogram, to_properties
-from fedlp_edge.learning.export.onnx import check_loads, example_of, opset_of, output_names, with_properties
+from fedlp_edge.learning.export.onnx import (
+    check_loads,
+    example_of,
+    opset_of,
+    output_names,
+    with_decision,
+    with_properties,
+)
 from fedlp_edge.learning.export.precision import (
     CALIBRATION_SAMPLES,
     MAX_ACCURACY_DROP,
@@ -323,6 +330,8 @@ class ModelFamily:
                     value = answers.value
                     entry = _entry_of(partial, path.name, depth, precision, value, difference)
             except ExportError as error:
+                if precision == "fp32":
+                    error = with_decision(error, exit_of(self._model, depth), example_of(self._data))
                 self._refuse(depth, precision, str(error))
                 continue
             reference = floats.get(depth) if floats is not None else None
