@@ -17,7 +17,7 @@ _OFFSETS = {
     "HST": -10, "BRT": -3, "SAST": 2, "SGT": 8, "HKT": 8, "JST": 9, "KST": 9, "AWST": 8, "AEST": 10, "AEDT": 11,
     "NZST": 12, "NZDT": 13,
 }  # fmt: skip
-"""Hours before UTC of zones with whole hours that programs name by letters."""
+"""Hours ahead of UTC of zones with whole hours that programs name by letters."""
 
 _NAMED_ZONE = rf"(\d:\d\d\S*(?: [AaPp][Mm])?) ?\b({'|'.join(_OFFSETS)})\b( \d{{4}})?$"
 _ZONE_IN_BRACKETS = r"\[[\w/+-]+\]$"  # behind what Java calls a ZonedDateTime, whose offset goes before it
