@@ -107,7 +107,7 @@ OPTIONS = {
 }
 
 
-OF_OTHER_PROGRAMS = {"--pids-limit", "--security-opt"}
+OF_OTHER_PROGRAMS = {"--env-file", "--pids-limit", "--security-opt"}
 """Options of Docker that the pages name alone."""
 
 

@@ -126,7 +126,7 @@ def test_a_sigmoid_elsewhere_or_of_another_task_is_the_users_own() -> None:
             "is the state of a model (OrderedDict): name a function that makes the model, and a file of the state",
         ),
         ("on_a_gpu", "leave out .cuda() and device=: each machine puts the model where it trains"),
-        ("with_optimizer", "a block must be an nn.Module, not a SGD"),
+        ("with_optimizer", "gave a model and SGD: return the model alone"),
         ("on_a_gpu_later", "leave out .cuda() and device=: each machine puts the model where it trains"),
         (
             "Sized",

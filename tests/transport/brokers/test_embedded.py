@@ -15,7 +15,7 @@ def test_embedded_broker_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def without_amqtt(name: str, *arguments: object) -> object:
         if name.startswith("amqtt"):
-            raise ImportError(name)
+            raise ModuleNotFoundError(name)
         return real(name, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", without_amqtt)
