@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from fedlp_edge.system.loading.install_command import install_command
@@ -100,11 +99,9 @@ def loading_failure(error: Exception) -> str:
         error: What importing a package has raised.
     """
     said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    module = _module(error)
-    installed = packages_distributions().get(module)
-    package = installed[0] if installed else module
-    if remedy := loading_remedy(said):
-        return f"{package or 'a package'} cannot be loaded ({said}): {remedy}"
+    module, remedy = _module(error), loading_remedy(said)
+    if remedy:
+        return f"{_distribution(module) or module or 'a package'} cannot be loaded ({said}): {remedy}"
     if not isinstance(error, ImportError) or not module or module in _OWN:
         return ""
     if module in sys.stdlib_module_names:
@@ -113,7 +110,8 @@ def loading_failure(error: Exception) -> str:
             "install the system's development packages (liblzma-dev, libbz2-dev, libsqlite3-dev, libffi-dev) and build "
             "it again, or take the Python of the system"
         )
-    if not installed:
+    package = _distribution(module)
+    if not package:
         what_to_do = install_command("all") if _is_ours(error) else "install it there"
         return f"{module} is not installed for {sys.executable}: {what_to_do}"
     return f"{package} is installed, but cannot be loaded ({said}): pip install --force-reinstall {package}"
@@ -130,6 +128,13 @@ def _module(error: Exception) -> str:
                 module = parts[parts.index(place) + 1].removesuffix(".py")
                 return "" if module in _OWN else module
     return ""
+
+
+def _distribution(module: str) -> str:
+    """Returns what a package is called where it is installed from, such as pillow for PIL; empty if it is missing."""
+    from importlib.metadata import packages_distributions  # noqa: PLC0415 - takes 20 ms of every start
+
+    return next(iter(packages_distributions().get(module, [])), "")
 
 
 def _is_ours(error: ImportError) -> bool:
