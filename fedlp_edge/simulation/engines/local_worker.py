@@ -63,7 +63,7 @@ def main() -> None:
     gc.freeze()
     control: Channel[ToStarter] = Channel(socket.socket(fileno=int(sys.argv[1])), ToStarter)  # type: ignore[arg-type]
     processes: dict[int, int] = {}
-    with contextlib.suppress(ChannelClosedError):
+    with contextlib.closing(control), contextlib.suppress(ChannelClosedError):
         while True:
             message, descriptors = control.receive()
             match message:

@@ -44,6 +44,17 @@ def test_every_worker_is_a_program_that_ends_with_its_input(starter: SpawningSta
             assert (first.recv(9), third.recv(9)) == (b"", b"")
 
 
+def test_nothing_is_left_open_that_python_would_warn_of(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "always::ResourceWarning")
+    starter = ForkingStarter()
+    starter.start(0).close()
+    assert starter.exit_code(0) == 0
+    starter.close()
+    assert "ResourceWarning" not in capfd.readouterr().err
+
+
 def test_linux_forks_and_macos_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ForkingStarter, "__init__", lambda self: None)
     assert isinstance(worker_starter(), ForkingStarter)
