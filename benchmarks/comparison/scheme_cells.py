@@ -265,12 +265,14 @@ def cells(
                 continue
             for scheme in study.compared(schemes):
                 cell = Cell(condition, scheme, mix, partition, seed)  # type: ignore[arg-type]
-                yield cell
+                numbers = {0}
+                if condition in WITH_TRICKS and partition == study.partitions[0]:
+                    best = {(chosen or {}).get((scheme, mix, budget), 0) for budget in BUDGETS}
+                    # Broadcast as int8, the best settings alone are compared.
+                    numbers = best if condition == "tricks+int8" else {0} | best
+                yield from (replace(cell, setting=number) for number in sorted(numbers))
                 if condition == "tricks" and study.equal_memory and scheme not in NOT_IN_MEMORY:
                     yield replace(cell, memory=True)
-                if condition in WITH_TRICKS and partition == study.partitions[0]:
-                    numbers = {(chosen or {}).get((scheme, mix, budget), 0) for budget in BUDGETS}
-                    yield from (replace(cell, setting=number) for number in sorted(numbers - {0}))
 
 
 def experiment(cell: Cell, study: Study, rounds: int, planned: int | None = None) -> Experiment:

@@ -154,8 +154,11 @@ class Report:
             return []
         columns: list[Column] = [cell.condition] if not cell.setting else []
         best = self.chosen.get((cell.scheme, cell.mix, equality))
-        if cell.condition in TUNED and cell.partition == self._skewed and cell.setting == best:
-            columns.append(TUNED[cell.condition])
+        if cell.condition in TUNED and cell.partition == self._skewed and best is not None:
+            if cell.condition == "tricks+int8":  # of which the best settings alone are compared
+                columns.clear()
+            if cell.setting == best:
+                columns.append(TUNED[cell.condition])
         return columns
 
     def text(self) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.comparison.scheme_cells import (
+    BUDGETS,
     CONDITIONS,
     DYNAMIC,
     MIXES,
@@ -387,14 +388,31 @@ def test_the_best_setting_of_one_study_is_shown_on_another_and_with_int8() -> No
     done |= {f"tricks/fedlp-exits/u/mixed:0.95/{seed}/setting-1": finished(0.75) for seed in (1, 2)}
     done |= {f"tricks+int8/fedlp-exits/u/mixed:0.95/{seed}/setting-1": finished(0.8, rounds=25) for seed in (1, 2)}
     done |= {f"tricks+int8/heterofl-wide/u/mixed:0.95/{seed}": finished(0.7) for seed in (1, 2)}
-    chosen = {(scheme, "u", "bytes"): setting for scheme, setting in (("fedlp-exits", 1), ("heterofl-wide", 0))}
+    best = {"fedlp-exits": 1, "heterofl-wide": 0}
+    chosen = {(scheme, "u", budget): setting for scheme, setting in best.items() for budget in BUDGETS}
     report = Report(done, CIFAR10, chosen)
-    assert "| **FedLP with exits** | 10 | 70.0 ± 0.0 (2) | 10 | 75.0 ± 0.0 (2) |  | … | 25 | 80.0 ± 0.0 (2) |" in (
-        report.tables()
+    assert (
+        "| **FedLP with exits** | 10 | 70.0 ± 0.0 (2) | 10 | 75.0 ± 0.0 (2) | 25 | 80.0 ± 0.0 (2) |" in report.tables()
     )
-    assert "| `fedlp-exits` | HeteroFL, wide levels | … | … | … | … | … | +10.0 [+10.0, +10.0] | … |" in (
-        report.differences()
+    assert (
+        "| `fedlp-exits` | HeteroFL, wide levels | … | … | … | … | +10.0 [+10.0, +10.0] | … |" in report.differences()
     )
+
+
+def test_as_int8_the_best_settings_alone_are_compared_where_there_are_trials() -> None:
+    chosen = {("depthfl", "u", "bytes"): 3, ("depthfl", "u", "macs"): 2}
+    wanted = [cell for cell in cells([1], chosen=chosen) if (cell.condition, cell.scheme) == ("tricks+int8", "depthfl")]
+    settings: dict[tuple[str, str], set[int]] = {
+        (mix, partition): set() for mix in MIXES for partition in ("iid", "mixed:0.95")
+    }
+    for cell in wanted:
+        settings[cell.mix, cell.partition].add(cell.setting)
+    assert settings == {("u", "mixed:0.95"): {2, 3}, ("u", "iid"): {0}, ("1", "mixed:0.95"): {0}, ("1", "iid"): {0}}
+    # The first setting, which another scheme was given before its trials, has no column beside them.
+    done = {f"tricks+int8/depthfl/u/mixed:0.95/1{word}": finished(0.7) for word in ("", "/setting-3")}
+    tables = Report(done, FASHION_MNIST, chosen).tables()
+    assert "| scheme | + best of 4 settings, `int8`, rounds | + best of 4 settings, `int8` |" in tables
+    assert "### mixed .95, depths u, equal computation" not in tables
 
 
 def test_the_quick_form_says_what_it_costs_and_draws_a_picture_for_each_equality(
