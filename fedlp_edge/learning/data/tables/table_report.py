@@ -43,6 +43,7 @@ class TableReport:
         line_of_units: Whether a file has lines of units below the names of its columns.
         zeroed: Number of lines with zero bytes, which count among the rows with gaps.
         copies: Names of the files of a directory whose bytes are those of an earlier one.
+        unfinished: Names of the files of a directory that have no end, and are not used.
     """
 
     empty: int = 0
@@ -73,6 +74,7 @@ class TableReport:
     copies: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Returns the report in one line; empty if everything is used and nothing is doubtful."""
@@ -84,6 +86,11 @@ class TableReport:
         parts = []
         if self.empty:
             parts.append(f"{counted(self.empty, 'empty file')}")
+        if self.unfinished:
+            named = ", ".join(self.unfinished[:_NAMED])
+            more = f" and {len(self.unfinished) - _NAMED} more" if len(self.unfinished) > _NAMED else ""
+            many = counted(len(self.unfinished), "file")
+            parts.append(f"{many} without an end ({named}{more}), as of one that is being written")
         if self.headers:
             parts.append(f"{counted(self.headers, 'line')} with the names of the columns once more")
         if self.line_of_units:

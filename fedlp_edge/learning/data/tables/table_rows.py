@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from fedlp_edge.learning.data.readers.groups import numbered_groups
 from fedlp_edge.learning.data.readers.row_files import AnyArray, Rows, RowSpool
 from fedlp_edge.learning.data.spec.data_spec import DataSpec, TableOptions
 from fedlp_edge.learning.data.tables.formats.mended_lines import is_blank
+from fedlp_edge.learning.data.tables.formats.unfinished import unfinished_files
 from fedlp_edge.learning.data.tables.row_counters import RowCounters
 from fedlp_edge.learning.data.tables.table_files import TableFile
 from fedlp_edge.learning.data.tables.table_folders import copies_in, file_names, folder_name, table_files
@@ -62,7 +64,12 @@ def read_rows(spec: DataSpec, kind: TargetKind | None) -> TableRows:
     Raises:
         DataError: A file is missing or unusable, or lacks a column; the message names file, line and column.
     """
-    empty, files = _opened(spec, kind)
+    paths = table_files(spec.path, spec.source)
+    written = [path for path in paths if not is_blank(path)] or paths
+    unfinished = unfinished_files(written)
+    whole = [path for path in written if path not in unfinished]
+    files = _opened(spec, kind, whole)
+    empty = len(paths) - len(unfinished) - len(files)
     features = spec.table.features or files[0].numbers
     if not features:
         raise DataError(_no_numbers(files[0]))
@@ -73,9 +80,8 @@ def read_rows(spec: DataSpec, kind: TargetKind | None) -> TableRows:
         gathered.add(file)
     table = gathered.table()
     _take_notes(table.skipped, files)
-    table.skipped.copies = tuple(
-        file.relative_to(spec.path).as_posix() for file in copies_in([file.path for file in files])
-    )
+    table.skipped.copies = _names(spec, copies_in([file.path for file in files]))
+    table.skipped.unfinished = _names(spec, unfinished)
     return _numbered_by_name(table)
 
 
@@ -215,16 +221,19 @@ def _check_same_numbers(file: TableFile, first: TableFile) -> None:
         )
 
 
-def _opened(spec: DataSpec, kind: TargetKind | None) -> tuple[int, list[TableFile]]:
-    """Returns how many files are empty, and all others; all of them if none has rows, for the message."""
-    paths = table_files(spec.path, spec.source)
-    written = [path for path in paths if not is_blank(path)] or paths
+def _opened(spec: DataSpec, kind: TargetKind | None, paths: list[Path]) -> list[TableFile]:
+    """Opens the files of a table; returns those with rows, or all of them if none has any, for the message."""
     files = [
         TableFile(path, spec.source, spec.table, kind, name, folder_name(path, spec.path))
-        for path, name in zip(written, file_names(written, spec.path), strict=True)
+        for path, name in zip(paths, file_names(paths, spec.path), strict=True)
     ]
     filled = [file for file in files if file.reader.has_rows]  # a logger begins a day with the names of its columns
-    return (len(paths) - len(filled), filled) if filled else (0, files)
+    return filled or files
+
+
+def _names(spec: DataSpec, paths: Iterable[Path]) -> tuple[str, ...]:
+    """Returns the names of some files below the directory of a table."""
+    return tuple(path.relative_to(spec.path).as_posix() for path in paths)
 
 
 def _leave_out_cut_class(file: TableFile, target: list[list[AnyArray]]) -> None:
