@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import os
 import sys
 from typing import Any
@@ -67,12 +68,20 @@ def plain_log(form: str, times: str | None = None) -> None:
         handler.setFormatter(JournalFormatter() if journal else PlainFormatter(form, times))
 
 
-class LogFileHandler(logging.FileHandler):
-    """A log handler that leaves out the lines which its file has no room for.
+class LogFileHandler(logging.handlers.WatchedFileHandler):
+    """A log handler that leaves out lines for which its disk has no room, and goes on where its file was taken away.
 
     Whatever else stands on the same disk fails with a line of its own, which names the file and the cause. The
-    standard handler would print a traceback on the terminal for each line of the log.
+    standard handler would print a traceback on the terminal for each line of the log. A file that logrotate or a person
+    has renamed or removed is begun anew under its name; the standard handler would write on into the one that is gone.
     """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line, into a new file where the one that is open has lost its name."""
+        try:
+            super().emit(record)
+        except OSError:  # of beginning a file anew
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Ignores that the line cannot be written; any other error is a defect, and is printed."""

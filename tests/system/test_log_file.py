@@ -30,6 +30,29 @@ def test_leaves_out_what_a_full_disk_has_no_room_for(capfd: pytest.CaptureFixtur
     assert capfd.readouterr().err == ""
 
 
+def test_goes_on_under_its_name_when_the_file_is_rotated_or_removed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, logger = tmp_path / "run" / "a.log", logging.Logger("test")
+    path.parent.mkdir()
+    logger.addHandler(LogFileHandler(path))
+    logger.error("round 1")
+    path.rename(tmp_path / "a.log.1")
+    logger.error("round 2")
+    assert ((tmp_path / "a.log.1").read_text(), path.read_text()) == ("round 1\n", "round 2\n")
+    path.unlink()
+    logger.error("round 3")
+    assert path.read_text() == "round 3\n"
+    path.unlink()
+    path.parent.rmdir()
+    logger.error("round 4")
+    logger.error("round 5")
+    path.parent.mkdir()
+    logger.error("round 6")
+    assert path.read_text() == "round 6\n"
+    assert capfd.readouterr().err == ""
+
+
 def test_shows_a_defect_in_what_is_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     logger_of(tmp_path / "a.log").error("round %d", "one")
     assert "TypeError" in capfd.readouterr().err
