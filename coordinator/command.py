@@ -16,7 +16,14 @@ import typer
 from coordinator.config import FleetConfig, load_config
 from coordinator.inbox import InboxItem, StopRequested
 from coordinator.limits import LIMITS
-from coordinator.run_claim import begins_beside, begun_before, claim, under_its_name, with_weights_digest
+from coordinator.run_claim import (
+    begins_beside,
+    begun_before,
+    claim,
+    under_its_name,
+    unfinished_runs,
+    with_weights_digest,
+)
 from coordinator.service import Coordinator
 from coordinator.transfer.messenger import last_will
 from fedlp_edge.cli.options_only import OptionsOnly
@@ -73,9 +80,10 @@ def coordinate(
     """Runs a fleet: waits for devices, does the rounds, exports the model."""
     del version
     fleet = with_weights_digest(load_config(config), config, out)
-    before = None if out else begun_before(fleet)
+    unfinished = [] if out else unfinished_runs(fleet)
+    before = begun_before(unfinished)
     path = out or before or Path("runs") / fleet.run_name
-    beside = "" if out or before else begins_beside(fleet)
+    beside = "" if before else begins_beside(fleet, unfinished)
     with explain_paths(config):
         _check_data(fleet, config, path)
     directory = RunDirectory.open(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -29,26 +29,29 @@ from fedlp_edge.transport.broker_url import without_password
 
 log = logging.getLogger("fedlp.coordinator")
 
+UnfinishedRun = tuple[Path, list[str]]
+"""The directory of a run that is not finished, and the settings in which it differs from a configuration."""
+
 _WEIGHTS, _DIGEST = "[model] weights", "[model] weights_sha256"
 _LEFT_OUT = "# The broker's password is left out of this copy: state it in the environment or with password_file.\n\n"
 _OF_A_RECIPE = "# The settings of the recipe {} are written out, as they were when the run began.\n\n"
 
 
-def begun_before(fleet: FleetConfig) -> Path | None:
+def begun_before(unfinished: Iterable[UnfinishedRun]) -> Path | None:
     """Returns the directory of an unfinished run of the same settings, whose name another version derived otherwise.
 
     A version with new settings gives the same file another name of the run, and would begin anew beside it.
     """
-    found = [path for path, changed in _unfinished(fleet) if not changed]
+    found = [path for path, changed in unfinished if not changed]
     return found[0] if len(found) == 1 else None
 
 
-def begins_beside(fleet: FleetConfig) -> str:
+def begins_beside(fleet: FleetConfig, unfinished: Iterable[UnfinishedRun]) -> str:
     """Returns a line on the last unfinished run of the fleet, whose settings differ; empty if there is none.
 
     Who changed none of them has a recipe that another version of FedLP Edge gives other settings.
     """
-    learned = [(path, changed) for path, changed in _unfinished(fleet) if changed and _has_surely_learned(path)]
+    learned = [(path, changed) for path, changed in unfinished if changed and _has_surely_learned(path)]
     if not learned:
         return ""
     path, changed = max(learned, key=lambda run: (run[0] / "config.toml").stat().st_mtime)
@@ -56,16 +59,18 @@ def begins_beside(fleet: FleetConfig) -> str:
     return f"{path} holds an unfinished run with other settings{why}: {_listed(changed)}. This run begins beside it"
 
 
-def _unfinished(fleet: FleetConfig) -> Iterator[tuple[Path, list[str]]]:
-    """Yields the directories of a fleet's unfinished runs, with what differs; none if this run has its own already."""
+def unfinished_runs(fleet: FleetConfig) -> list[UnfinishedRun]:
+    """Reads which runs of a fleet are unfinished; none if this run has a directory of its own already."""
     own = Path("runs") / fleet.run_name
     if fleet.run is not None or own.exists():
-        return
+        return []
+    found = []
     for kept in sorted(Path("runs").glob(f"{fleet.fleet[:48]}-*/config.toml")):
         with contextlib.suppress(ConfigError, StorageError):
             summary = load_if_there(kept.with_name("summary.json"))
             if summary is None or summary.final is None:
-                yield kept.parent, differences(load_config(kept), fleet)
+                found.append((kept.parent, differences(load_config(kept), fleet)))
+    return found
 
 
 def _has_surely_learned(path: Path) -> bool:

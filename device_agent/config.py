@@ -6,6 +6,7 @@ user of the machine can read.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import socket
@@ -17,6 +18,7 @@ import msgspec
 import msgspec.inspect
 
 from device_agent.limits import LIMITS
+from fedlp_edge.config.durations import TIME_FORMS, seconds_of
 from fedlp_edge.config.toml import Document, describe, load_toml
 from fedlp_edge.core.settings import Processor
 from fedlp_edge.errors import ConfigError
@@ -36,9 +38,6 @@ _OF_ANY_DEVICE = ("localhost", _UNNAMED)
 """Ids made of names of hosts that are none."""
 
 _MAX_PORT = 65535
-
-_TIME = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]+)?) ?(?P<unit>[smhd]?)")
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -163,11 +162,10 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             return None
         if not self.once:
             raise ConfigError("wait needs once: without it, an agent waits for coordinators as long as it runs")
-        found = _TIME.fullmatch(str(self.wait))
-        seconds = float(found["number"]) * _SECONDS[found["unit"]] if found else 0.0
-        if not seconds:
-            raise ConfigError(f"--wait is {self.wait!r}; it must be seconds, or a number with s, m, h or d, such as 5m")
-        return seconds
+        with contextlib.suppress(ValueError):
+            if seconds := seconds_of(self.wait):
+                return seconds
+        raise ConfigError(f"--wait is {self.wait!r}; it must be {TIME_FORMS}")
 
     @property
     def state_dir(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +18,12 @@ from coordinator.rollout.file_choice import FileWishes
 from coordinator.rollout.install_orders import RolloutFiles
 from coordinator.rollout.ordered_files import OrderFiles
 from coordinator.rollout.release_files import ReleaseFile, find_release, list_files, release_name, two_files_line
-from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus, Word
+from coordinator.rollout.rollout_directory import RolloutDirectory, RolloutPlan, RolloutStatus, Word, rollouts_in
 from coordinator.rollout.rollout_loop import WORDS
 from coordinator.rollout.rollout_service import Rollout
 from coordinator.transfer.messenger import last_will
 from fedlp_edge.cli.version import HELP_OPTIONS
+from fedlp_edge.config.durations import seconds_of
 from fedlp_edge.core.rollout.rollout_machine import RolloutMachine
 from fedlp_edge.core.rollout.rollout_names import rollout_run
 from fedlp_edge.core.rollout.rollout_settings import RolloutSettings
@@ -31,6 +32,7 @@ from fedlp_edge.storage.journal import Journal
 from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, EXIT_STOPPED, StopSignal, freeze_gc
 from fedlp_edge.system.loading.install_command import install_command
 from fedlp_edge.system.log_file import LogFileHandler, plain_log
+from fedlp_edge.system.path_hints import shown_path
 from fedlp_edge.system.printable import counted
 from fedlp_edge.transport.mqtt.paho_clients import new_client_id
 from fedlp_edge.transport.mqtt.transport import MqttTransport
@@ -45,6 +47,25 @@ _CHOICES = tuple(
 )
 """What a roll-out that is under way cannot change."""
 
+_ROLLOUTS = Path("rollouts")
+"""Directory in which roll-outs are made, unless told otherwise."""
+
+
+def _time(least: float) -> Callable[[str], float]:
+    """Returns what reads an option that stands for a time of some seconds at least."""
+
+    def read(text: str) -> float:
+        try:
+            seconds = seconds_of(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        if seconds < least:
+            raise typer.BadParameter(f"{text} is too short; it must be {least:g} s at least")
+        return seconds
+
+    return read
+
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -58,7 +79,12 @@ def deploy(
         ),
     ],
     rollout: Annotated[
-        Path | None, typer.Argument(metavar="[ROLLOUT]", help="directory of the roll-out, after status, pause ...")
+        Path | None,
+        typer.Argument(
+            metavar="[ROLLOUT]",
+            help="directory of the roll-out, after status, pause ... [default: in rollouts, the newest for status, "
+            "the only one under way for the others]",
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="the fleet's file, for its name and broker; default: the run's")
@@ -82,7 +108,8 @@ def deploy(
     min_tried: Annotated[int, typer.Option(metavar="N", help="devices tried before that counts", min=1)] = 1,
     parallel: Annotated[int, typer.Option(metavar="N", help="devices that install at one time", min=1)] = 32,
     patience: Annotated[
-        float, typer.Option(metavar="SECONDS", help="of silence after which a device has failed", min=1)
+        float,
+        typer.Option(metavar="TIME", parser=_time(1), help="(90, 10m) of silence after which a device has failed"),
     ] = 600.0,
     depth: Annotated[int | None, typer.Option(metavar="N", help="for all devices", min=1)] = None,
     precision: Annotated[str, typer.Option(metavar="fp32|fp16|int8", help="of the files")] = "fp32",
@@ -102,13 +129,18 @@ def deploy(
     min_agreement: Annotated[str, typer.Option(metavar="P%", help="of these, with the same answer")] = "50%",
     max_loss: Annotated[str, typer.Option(metavar="P%", help="of right answers that may be lost")] = "5%",
     probation: Annotated[
-        float, typer.Option(metavar="SECONDS", help="that a device watches the new model after the switch", min=0)
+        float,
+        typer.Option(
+            metavar="TIME", parser=_time(0), help="(90, 5m) that a device watches the new model after the switch"
+        ),
     ] = 10.0,
     repository: Annotated[
         Path | None, typer.Option(metavar="DIR", help="the fleet's signed releases; needed by devices with a root")
     ] = None,
     online_key: Annotated[Path | None, typer.Option(metavar="FILE", help="key that signs who gets what")] = None,
-    gather: Annotated[float, typer.Option(metavar="SECONDS", help="in which devices are seen at first", min=0)] = 5.0,
+    gather: Annotated[
+        float, typer.Option(metavar="TIME", parser=_time(0), help="in which devices are seen at first")
+    ] = 5.0,
     verbose: Annotated[bool, typer.Option("--verbose", help="log to the terminal")] = False,
 ) -> None:
     """Rolls a model out to the devices of a fleet, or steers a roll-out."""
@@ -156,16 +188,27 @@ def deploy(
         repository=str(repository.absolute()) if repository else "",
         online_key=str(online_key.absolute()) if online_key else "",
     )
-    directory = RolloutDirectory(out or Path("rollouts") / release)
+    directory = RolloutDirectory(out or _ROLLOUTS / release)
     _lock(directory)
     raise typer.Exit(_carry_out(directory, _taken_up(directory, plan), gather, verbose=verbose))
 
 
 def _look_or_steer(what: str, rollout: Path | None, gather: float, *, verbose: bool) -> int:
-    if rollout is None:
-        raise OperatorError(f"fedlp deploy {what} ROLLOUT: name the directory of the roll-out")
-    directory = RolloutDirectory(rollout)
+    directory = _found_here(what) if rollout is None else RolloutDirectory(rollout)
     return _show(directory) if what == "status" else _steer(directory, what, gather, verbose=verbose)  # type: ignore[arg-type]
+
+
+def _found_here(what: str) -> RolloutDirectory:
+    """Returns the roll-out that is meant where none is named."""
+    begun = rollouts_in(_ROLLOUTS)
+    under_way = [one for one in begun if what == "status" or one.phase in ("running", "paused")]
+    if not under_way:
+        state = " under way" if begun else ""
+        raise OperatorError(f"there is no roll-out{state} in {shown_path(_ROLLOUTS)}; name the directory of one")
+    if what != "status" and len(under_way) > 1:
+        paths = ", ".join(str(one.path) for one in under_way)
+        raise OperatorError(f"several roll-outs are under way; name the one to {what}: {paths}")
+    return under_way[0]
 
 
 def _check_one_directory(what: str, second: Path | None) -> None:

@@ -124,6 +124,11 @@ class RolloutDirectory:
         """Whether ``status`` has something to read."""
         return self._status.is_file()
 
+    @property
+    def written_at(self) -> float:
+        """When something was last written of a roll-out that was begun, as a time of the file system."""
+        return max(path.stat().st_mtime for path in (self._plan, self._journal) if path.exists())
+
     def lock(self) -> bool:
         """Keeps other processes from carrying out this roll-out; False if one is at work.
 
@@ -272,3 +277,16 @@ class RolloutDirectory:
     @property
     def _control(self) -> Path:
         return self.path / "control"
+
+
+def rollouts_in(directory: Path) -> list[RolloutDirectory]:
+    """Returns the roll-outs that were begun in the directories of a directory, the one that was written to last first.
+
+    Raises:
+        StorageError: The directory cannot be read.
+    """
+    try:
+        found = [RolloutDirectory(below) for below in directory.iterdir()] if directory.is_dir() else []
+        return sorted((one for one in found if one.exists), key=lambda one: one.written_at, reverse=True)
+    except OSError as error:
+        raise StorageError(f"{directory}: {error.strerror}") from None

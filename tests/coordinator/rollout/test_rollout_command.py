@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,8 @@ def begun(directory: Path) -> RolloutDirectory:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("status",), "fedlp deploy status ROLLOUT: name the directory of the roll-out"),
+        (("status",), "there is no roll-out in rollouts in "),
+        (("abort",), "there is no roll-out in rollouts in "),
         (("status", "nowhere"), "nowhere holds no roll-out; name the directory that fedlp deploy has told"),
         (("RELEASE", "more"), "one directory is deployed at a time: leave more away"),
         (("rollouts/a", "pause"), "pause stands before the directory: fedlp deploy pause rollouts/a"),
@@ -54,6 +56,8 @@ def begun(directory: Path) -> RolloutDirectory:
         (("RELEASE", "--config", "nowhere.toml"), "nowhere.toml"),
         (("RELEASE", "--config", "FLEET", "--canary", "few"), "'few' is no size of a group: give a number of devices"),
         (("RELEASE", "--config", "FLEET", "--error-threshold", "200%"), 'it must be a share such as "10%"'),
+        (("RELEASE", "--probation", "soon"), "'soon' is no time; it must be seconds, or a number with s, m, h or d"),
+        (("RELEASE", "--patience", "0"), "0 is too short; it must be 1 s at least"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(
@@ -108,6 +112,26 @@ def test_roll_out_that_has_seen_nobody_has_not_begun(tmp_path: Path) -> None:
     assert run("status", rollout.path) == (0, "release r to fleet f: not begun; no device has been seen\n")
 
 
+def test_the_newest_roll_out_here_is_shown_and_the_only_one_under_way_is_steered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rollouts" / "no-roll-out").mkdir(parents=True)
+    for day, name in enumerate(("second", "first", "ended")):
+        begun(tmp_path / "rollouts" / name)
+        for path in (tmp_path / "rollouts" / name).iterdir():
+            os.utime(path, (1e9 - day, 1e9 - day))
+    RolloutDirectory(tmp_path / "rollouts" / "ended").put_status(RolloutStatus(phase="done"))
+    assert run("status") == run("status", "rollouts/second")
+    code, output = run("abort")
+    assert code != 0
+    assert "several roll-outs are under way; name the one to abort: rollouts/second, rollouts/first" in output
+    run("abort", "rollouts/first")
+    assert run("abort") == (0, "the roll-out is aborted; no process carries it out now\n")
+    assert RolloutDirectory(tmp_path / "rollouts" / "second").phase == "aborted"
+    assert "there is no roll-out under way in rollouts in " in run("pause")[1]
+
+
 def test_word_is_left_for_the_process_at_work(tmp_path: Path) -> None:
     rollout = begun(tmp_path / "rollout")
     assert rollout.lock()
@@ -160,8 +184,9 @@ def test_roll_out_that_is_over_begins_anew_with_whatever_choices(
     _, output = run(*words)
     assert "stays stopped; to try it again, name another directory with --out" in output
     rollout.put_status(RolloutStatus(phase="done"))
-    _, output = run(*words, "--canary", "2")
+    _, output = run(*words, "--canary", "2", "--probation", "1m", "--patience", "90")
     assert "begins anew" in output
     first, same, anew = carried
     assert first.run == same.run != anew.run
     assert anew.settings.canary == "2"
+    assert (first.probation_seconds, anew.probation_seconds, anew.settings.patience_seconds) == (10.0, 60.0, 90.0)
