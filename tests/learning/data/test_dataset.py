@@ -120,6 +120,7 @@ def test_load_imagefolder_numbers_classes_by_the_list_where_there_is_one(tmp_pat
 def test_load_imagefolder_refuses_in_clear_words(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no image directory"):
         load_data(f"imagefolder:{tmp_path / 'none'}")
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(DataError, match="holds no train images"):
         load_data(f"imagefolder:{tmp_path}")
     (tmp_path / "train" / "cat").mkdir(parents=True)

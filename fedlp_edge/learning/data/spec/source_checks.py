@@ -20,7 +20,8 @@ def check_source(spec: DataSpec) -> None:
     """Checks that the user's own directory or file exists, before any slow work begins.
 
     Raises:
-        DataError: The directory or file is missing or cannot be accessed, or a library for its kind is missing.
+        DataError: The directory or file is missing or cannot be accessed, the directory is empty, or a library for its
+            kind is missing.
     """
     if spec.source not in ON_DISK:
         return
@@ -90,3 +91,5 @@ def _check_path(spec: DataSpec, path: Path) -> None:
         raise DataError(f"{path} is an archive: unpack it, and name what was in it")
     if spec.source in (*TABLES, "huggingface", "npy") and not path.exists():
         raise DataError(f"there is no file or directory {shown_path(path)}{hint}")
+    if path.is_dir() and next(path.iterdir(), None) is None:
+        raise DataError(f"{shown_path(path)} is empty; if a share or a disk is mounted there, it is away")

@@ -29,6 +29,14 @@ def test_check_source_refuses_what_is_not_there(tmp_path: Path) -> None:
             check_source(parse_spec(f"{source}:{wrong}"))
 
 
+@pytest.mark.parametrize("source", ["imagefolder", "audiofolder", "csv", "parquet", "json", "npy", "huggingface"])
+def test_a_mount_point_without_its_share_is_told_as_that(tmp_path: Path, source: str) -> None:
+    with pytest.raises(DataError, match=f"^{tmp_path} is empty; if a share or a disk is mounted there, it is away$"):
+        check_source(parse_spec(f"{source}:{tmp_path}"))
+    (tmp_path / "a").touch()
+    check_source(parse_spec(f"{source}:{tmp_path}"))
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
