@@ -54,6 +54,7 @@ $(READY): pyproject.toml
 		{ echo "error: .venv belongs to another user, as after sudo make: sudo make clean, and then this again" >&2; exit 1; }
 	@echo "installing into .venv; the first time takes some minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(BIN)/python -m ensurepip >/dev/null  # uv makes .venv without pip
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --help | grep -q -e --group || \
 		{ echo "error: pip 25.1 or newer is needed, and the package index, or the folder in its place, has none" >&2; exit 1; }

@@ -132,6 +132,17 @@ def test_make_installs_into_its_environment_whatever_the_shell_is_set_up_for(tmp
     assert (done.stdout, done.stderr) == ("none none 0\n", "")
 
 
+def test_make_puts_pip_into_an_environment_of_uv(tmp_path: Path) -> None:
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$*" >> calls\ncase "$*" in *"import pip"*) exit 1;; *) echo --group;; esac\n')
+    python.chmod(0o755)
+    (tmp_path / "pyproject.toml").touch()
+    assert make(tmp_path, "setup", f"PYTHON={sys.executable}").returncode == 0
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[:3] == ["-c import pip", "-m ensurepip", "-m pip install --quiet --upgrade pip"]
+
+
 def test_make_runs_nothing_of_the_place_that_a_checkout_was_copied_from(tmp_path: Path) -> None:
     (tmp_path / ".venv").mkdir()
     ready = tmp_path / ".venv" / ".ready"
