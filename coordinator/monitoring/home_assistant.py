@@ -2,26 +2,34 @@
 
 Source of topics and keys: the pages "MQTT", "MQTT Sensor" and "MQTT binary sensor" of Home Assistant's documentation.
 Each entity is described by one retained message; all of them read the state of the run, and the one that tells whether
-the coordinator is there reads its announcement, since that is its last will.
+the coordinator is there reads its announcement, since that is its last will. The others are unavailable while a
+coordinator is gone in the midst of a run, and keep what a run has ended with.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from fedlp_edge import __version__
 from fedlp_edge.reporting.formatting import is_share, metric_label
+from fedlp_edge.reporting.progress import Phase
 from fedlp_edge.wire.topics import Topics
 
 _MOST_CHARACTERS = 250
 """Characters of a state of Home Assistant; longer ones are refused."""
 
-_ONLINE = "{% if value_json.type == 'Announcement' %}{{ 'ON' if value_json.online else 'OFF' }}{% endif %}"
-"""Of the announcement; the topic has other messages as well, of which nothing is to be shown."""
+_IS_ANNOUNCEMENT = "value_json is mapping and value_json.type == 'Announcement'"
+"""Of a message on the coordinator's topic, which has others as well, of which nothing is to be shown."""
+
+_ENDED = "value_json is mapping and value_json.phase in ('finished', 'stopped')"
+"""Of the state: whether it stays true although its coordinator is not there."""
+
+_ATTRIBUTES = ("run", "model", "metric", "measured_by", "values", "out", "started")
+"""Keys of the state that are shown beside the phase. Home Assistant stores all attributes of an entity whenever one of
+them changes, so those that change with every message are left to entities of their own."""
 
 
 def discovery_messages(topics: Topics, metric: str, model: str, prefix: str) -> Iterator[tuple[str, bytes]]:
@@ -33,7 +41,8 @@ def discovery_messages(topics: Topics, metric: str, model: str, prefix: str) -> 
         model: Name of the model.
         prefix: Where Home Assistant listens.
     """
-    node = f"fedlp_{re.sub('[^a-zA-Z0-9_-]', '_', topics.fleet)}"
+    node = _node(topics.fleet)
+    origin = {"name": "FedLP Edge", "sw_version": __version__}
     device = {
         "identifiers": [node],
         "name": f"FedLP {topics.fleet}",
@@ -42,57 +51,89 @@ def discovery_messages(topics: Topics, metric: str, model: str, prefix: str) -> 
         "sw_version": __version__,
     }
     for kind, key, entity in _entities(topics, metric):
-        document = {"unique_id": f"{node}_{key}", "device": device, **entity}
+        document = {"unique_id": f"{node}_{key}", "device": device, "origin": origin, **entity}
         yield f"{prefix}/{kind}/{node}/{key}/config", msgspec.json.encode(document)
+
+
+def _node(fleet: str) -> str:
+    """Returns the name of a fleet in ids of Home Assistant, which hold no dots; no two fleets have the same."""
+    if "." not in fleet:
+        return f"fedlp_{fleet}"
+    # The name of a fleet never begins with an underscore, so this is none of those above.
+    return "fedlp__" + fleet.replace("_", "__").replace(".", "_-")
 
 
 def _entities(topics: Topics, metric: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yields kind, key and description of each entity."""
-    state = {"state_topic": topics.state}
-    attributes = {"json_attributes_topic": topics.state}
+    state = {"state_topic": topics.state, **_availability(topics)}
     diagnostic = {"entity_category": "diagnostic"}
-    yield "sensor", "phase", {"name": "Phase", "icon": "mdi:state-machine", **_value("phase"), **attributes, **state}
+    phases = {"device_class": "enum", "options": get_args(Phase), **_shown("value_json.phase")}
+    attributes = _attributes(topics, _ATTRIBUTES)
+    yield "sensor", "phase", {"name": "Phase", "icon": "mdi:state-machine", **phases, **attributes, **state}
     yield "sensor", "note", {"name": "Activity", "icon": "mdi:text", **_text("note"), **state}
     counted = {"state_class": "measurement", **state}
-    yield "sensor", "round", {"name": "Round", "icon": "mdi:counter", **_value("committed"), **counted}
-    progress = "{{ (100 * value_json.committed / value_json.rounds) | round(1) if value_json.rounds else 0 }}"
-    shown = {"unit_of_measurement": "%", "icon": "mdi:progress-check", "value_template": progress}
+    yield "sensor", "round", {"name": "Round", "icon": "mdi:counter", **_shown("value_json.committed"), **counted}
+    progress = "(100 * value_json.committed / value_json.rounds) | round(1) if value_json.rounds else 0"
+    shown = {"unit_of_measurement": "%", "icon": "mdi:progress-check", **_shown(progress)}
     yield "sensor", "progress", {"name": "Progress", **shown, **counted}
     label = metric_label(metric)
     measured = {"name": label[:1].upper() + label[1:], "icon": "mdi:chart-line", **_measured(metric)}
     yield "sensor", "metric", {**measured, **counted}
     for key, name in (("there", "Devices"), ("training", "Devices in training"), ("out", "Devices out")):
-        yield "sensor", f"devices_{key}", {"name": name, "icon": "mdi:chip", **_value(f"devices.{key}"), **counted}
-    exchanged = {"value_template": "{{ value_json.bytes_down + value_json.bytes_up }}", "icon": "mdi:swap-vertical"}
-    data = {"device_class": "data_size", "unit_of_measurement": "B", "state_class": "total_increasing", **diagnostic}
+        value = _shown(f"value_json.devices.{key}")
+        yield "sensor", f"devices_{key}", {"name": name, "icon": "mdi:chip", **value, **counted}
+    exchanged = _shown("((value_json.bytes_down + value_json.bytes_up) / 1000000) | round(3)")
+    size = {"device_class": "data_size", "unit_of_measurement": "MB", "suggested_display_precision": 1}
+    data = {"icon": "mdi:swap-vertical", **size, "state_class": "total_increasing", **diagnostic}
     yield "sensor", "bytes", {"name": "Data exchanged", **exchanged, **data, **state}
-    yield (
-        "sensor",
-        "trouble",
-        {"name": "Trouble", "icon": "mdi:alert", **_text("trouble", "none"), **diagnostic, **state},
-    )
-    problem = {"value_template": "{{ 'ON' if value_json.trouble else 'OFF' }}", "device_class": "problem"}
-    yield "binary_sensor", "problem", {"name": "Problem", **problem, **attributes, **state}
-    there = {"device_class": "connectivity", "value_template": _ONLINE, "state_topic": topics.coordinator}
+    trouble = {**_text("trouble", "none"), **diagnostic}
+    yield "sensor", "trouble", {"name": "Trouble", "icon": "mdi:alert", **trouble, **state}
+    problem = {"device_class": "problem", **_shown("'ON' if value_json.trouble else 'OFF'")}
+    yield "binary_sensor", "problem", {"name": "Problem", **problem, **_attributes(topics, ("out",)), **state}
+    there = {"device_class": "connectivity", "state_topic": topics.coordinator, **_announced("ON", "OFF")}
     yield "binary_sensor", "coordinator", {"name": "Coordinator", **there, **diagnostic}
 
 
-def _value(path: str) -> dict[str, str]:
-    return {"value_template": f"{{{{ value_json.{path} }}}}"}
+def _availability(topics: Topics) -> dict[str, Any]:
+    """Returns when entities that read the state are available: while the coordinator is there, and after the end."""
+    ended = f"{{{{ 'online' if {_ENDED} else 'offline' }}}}"
+    return {
+        "availability": [
+            {"topic": topics.coordinator, **_announced("online", "offline")},
+            {"topic": topics.state, "value_template": ended},
+        ],
+        "availability_mode": "any",
+    }
+
+
+def _attributes(topics: Topics, keys: tuple[str, ...]) -> dict[str, str]:
+    """Returns what is shown of the state beside an entity's own."""
+    # A dot would find the method of a dictionary before its key "values".
+    chosen = ", ".join(f"'{key}': value_json['{key}']" for key in keys)
+    template = f"{{{{ ({{{chosen}}} if value_json is mapping else {{}}) | to_json }}}}"
+    return {"json_attributes_topic": topics.state, "json_attributes_template": template}
+
+
+def _announced(online: str, offline: str) -> dict[str, str]:
+    """Returns the template of whether the coordinator is online; an empty message says that nobody knows of any."""
+    said = f"'{online}' if value_json.online else '{offline}'"
+    nobody = f"{{% elif not value %}}{offline}"
+    return {"value_template": f"{{% if {_IS_ANNOUNCEMENT} %}}{{{{ {said} }}}}{nobody}{{% endif %}}"}
+
+
+def _shown(expression: str) -> dict[str, str]:
+    """Returns the template of an expression; without a state, as when it is removed, nothing is known."""
+    return {"value_template": f"{{{{ ({expression}) if value_json is mapping else None }}}}"}
 
 
 def _text(key: str, default: str = "") -> dict[str, str]:
     """Returns the template of a line for people, cut to what a state may hold."""
-    found = f"(value_json.{key} or '{default}')"
-    return {"value_template": f"{{{{ {found}[:{_MOST_CHARACTERS}] }}}}"}
+    return _shown(f"(value_json.{key} or '{default}')[:{_MOST_CHARACTERS}]")
 
 
 def _measured(metric: str) -> dict[str, str]:
     """Returns the template of the metric, whose state is unknown before the first round."""
     if not is_share(metric):
-        return _value("value")
-    percent = "(100 * value_json.value) | round(2)"
-    return {
-        "value_template": f"{{{{ {percent} if value_json.value is not none else None }}}}",
-        "unit_of_measurement": "%",
-    }
+        return _shown("value_json.value")
+    percent = "(100 * value_json.value) | round(2) if value_json.value is not none else None"
+    return {**_shown(percent), "unit_of_measurement": "%"}

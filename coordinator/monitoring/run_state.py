@@ -102,7 +102,7 @@ def run_state(progress: RunProgress) -> RunState:
         measured_by=measured_by,
         devices=DeviceCounts(
             there=sum(state not in ("away", "unfit", "set aside") for state in states),
-            training=states.count("training"),
+            training=0 if progress.phase in ("finished", "stopped") else states.count("training"),
             away=states.count("away"),
             out=len(progress.out),
         ),

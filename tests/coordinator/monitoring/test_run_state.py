@@ -14,6 +14,7 @@ from fedlp_edge.reporting.events import (
     RoundFinished,
     RoundStarted,
     RunStarted,
+    RunStopped,
 )
 from fedlp_edge.reporting.progress import RunProgress
 
@@ -72,3 +73,9 @@ def test_devices_are_counted_and_those_that_are_out_named() -> None:
     assert state.devices == DeviceCounts(there=1, training=1, away=1, out=1)
     assert state.out["c"].startswith("unfit: needs 3 GB")
     assert len(state.out["c"]) == len(state.trouble) == 500
+
+
+def test_nobody_trains_in_a_run_that_is_over() -> None:
+    stopped = RunStopped(time=5.0, round=1, reason="signal")
+    assert after(joined("a", 1), STARTS).devices.training == 1
+    assert after(joined("a", 1), STARTS, stopped).devices == DeviceCounts(there=1, training=0, away=0, out=0)
