@@ -54,6 +54,11 @@ def explain(address: BrokerAddress, error: ssl.SSLCertVerificationError) -> str:
     return f"{where} is signed by an authority that is not known here{name} ({error.verify_message}): {remedy}"
 
 
+def is_early(error: ssl.SSLCertVerificationError) -> bool:
+    """Returns whether a certificate is not valid yet, as on a board that has not been told the time since its start."""
+    return error.verify_code == _NOT_YET_VALID
+
+
 def speaks_tls(address: BrokerAddress) -> bool:
     """Returns whether a port that was tried without TLS answers a TLS handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -8,7 +8,7 @@ import ssl
 
 from fedlp_edge.errors import BrokerAwayError, BrokerError
 from fedlp_edge.transport.address import BrokerAddress
-from fedlp_edge.transport.mqtt.certificates import explain, speaks_tls
+from fedlp_edge.transport.mqtt.certificates import explain, is_early, speaks_tls
 from fedlp_edge.transport.mqtt.websocket import WebSocketRefusedError
 
 BAD_CLIENT_ID = 0x85
@@ -62,9 +62,11 @@ def unreachable(address: BrokerAddress, error: OSError | UnicodeError) -> Broker
 
 
 def _is_passing(error: OSError | UnicodeError) -> bool:
-    """Returns whether a connection may well succeed later, with nothing changed on this machine."""
+    """Returns whether a connection may well succeed later, with nothing changed on this machine but its clock."""
     if isinstance(error, WebSocketRefusedError):
         return _behind_a_proxy(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return is_early(error)
     return isinstance(error, _PASSING_ERRORS) or (isinstance(error, OSError) and error.errno in _NO_WAY)
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from fedlp_edge.errors import BrokerError
-from fedlp_edge.transport.address import BrokerAddress
+from fedlp_edge.transport.address import BrokerAddress, BrokerSettings
 from fedlp_edge.transport.base import Connected, Delivered, Subscribed, TransportEvent
 from fedlp_edge.transport.brokers.mosquitto import MosquittoBroker
 from fedlp_edge.transport.brokers.ports import free_port
 from fedlp_edge.transport.mqtt.transport import MqttTransport
+from tests.transport.authority import Authority
 from tests.transport.clients import PATIENCE, password_entry
 
 
@@ -38,6 +39,29 @@ def test_broker_that_comes_later_finds_everything_that_was_asked_for(caplog: pyt
         f"no broker yet, waiting for it: nothing listens at mqtt://127.0.0.1:{port}; is the broker running, and is the "
         "port right?"
     ]
+
+
+def test_certificate_that_is_not_valid_yet_waits_for_the_clock(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port, authority = free_port(), Authority(tmp_path)
+    settings = BrokerSettings(url=f"mqtts://127.0.0.1:{port}", ca=str(authority.certificate))
+    events: queue.Queue[TransportEvent] = queue.Queue()
+    transport = MqttTransport(settings.address({}), "early", patient=True)
+    try:
+        with MosquittoBroker(port=port, extra=tls(authority.issue("later", first="20980101"))):
+            transport.start(events.put)
+        with MosquittoBroker(port=port, extra=tls(authority.issue("now"))):
+            assert isinstance(events.get(timeout=PATIENCE), Connected)
+    finally:
+        transport.stop()
+    (told,) = [record.getMessage() for record in caplog.records if "certificate" in record.getMessage()]
+    assert told.startswith("no broker yet, waiting for it: the certificate of the broker at ")
+    assert "is valid from 2098-01-01 00:00 UTC on, and this machine's clock says 20" in told
+
+
+def tls(certificate: tuple[Path, Path]) -> list[str]:
+    return [f"certfile {certificate[0]}", f"keyfile {certificate[1]}"]
 
 
 def test_stop_ends_the_waiting() -> None:
