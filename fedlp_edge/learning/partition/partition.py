@@ -20,6 +20,7 @@ from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.model.module_copies import copied
 from fedlp_edge.learning.model.tensor_kinds import mark_frozen
 from fedlp_edge.learning.model.wrappers import unwrapped
+from fedlp_edge.learning.partition.kept_state import left_as_they_were, modules_of
 from fedlp_edge.learning.partition.lost_state import warn_of_lost_state
 from fedlp_edge.learning.partition.naming import layer_names
 from fedlp_edge.learning.partition.stages import Stage, is_single_layer, stages_of_blocks, stages_of_graph
@@ -83,24 +84,36 @@ def partition(
         model = unwrapped(model)
         _mark_evaluated(model)
     blocks = _explicit_blocks(model)
+    with left_as_they_were(modules_of(model)):
+        stages = _stages(model, blocks, sample, depths)
+        features, logits = _tried(stages, sample)
+    warn_of_lost_state(blocks or [("", stage.module) for stage in stages], sample)
+    return _with_exits(stages, sample, features, num_classes or logits.shape[1], logits.shape[1], head_mode, seed)
+
+
+def _stages(
+    model: nn.Module | Sequence[nn.Module],
+    blocks: list[tuple[str, nn.Module]] | None,
+    sample: torch.Tensor,
+    depths: int | None,
+) -> list[Stage]:
+    """Splits a model, or its blocks, into the layers and the classifier, none of which changes what others need."""
     if blocks is not None:
         for _, block in blocks:
             _check_state(block)
         most = SEQUENTIAL_DEPTHS if isinstance(model, nn.Sequential) else None
         stages = stages_of_blocks(blocks, sample, depths or most)
-        warn_of_lost_state(blocks, sample)
     else:
         assert isinstance(model, nn.Module)
         _check_state(model)
         stages = stages_of_graph(model, sample, depths or DEFAULT_DEPTHS)
         _check_samples_are_apart(stages, sample)
-        warn_of_lost_state([("", model)], sample)
     if not sample.is_floating_point():
         stages[0] = replace(stages[0], module=_with_first(stages[0].module, "whole_numbers", ToIntegers()))
     elif _changes_input(stages[0].module, sample):
         stages[0] = replace(stages[0], module=_with_first(stages[0].module, "own_copy", OwnCopy()))
     _protect_features(stages, sample)
-    return _with_exits(stages, sample, num_classes, head_mode, seed)
+    return stages
 
 
 def _mark_evaluated(model: nn.Module) -> None:
@@ -228,10 +241,12 @@ def _check_state(model: nn.Module) -> None:
             )
 
 
-def _with_exits(
-    stages: list[Stage], sample: torch.Tensor, num_classes: int | None, head_mode: HeadMode, seed: int
-) -> LayeredModel:
-    *layers, own = stages
+def _tried(stages: list[Stage], sample: torch.Tensor) -> tuple[list[Any], torch.Tensor]:
+    """Returns the output of each layer and the logits [B, classes], which it checks.
+
+    Raises:
+        PartitionError: Nothing can be trained, or what the model gives are no logits.
+    """
     _check_learns(stages, sample)
     features, logits = _run(stages, sample)  # without gradients, so that modules keep nothing of the pass before
     if logits.dim() == 1 and len(logits) == len(sample):
@@ -251,12 +266,25 @@ def _with_exits(
             "the model gives probabilities, not logits: leave out the softmax at its end (training and fedlp infer "
             "apply their own; with two it learns little, and no answer is ever sure)"
         )
-    classes = num_classes or logits.shape[1]
+    return features, logits
+
+
+def _with_exits(
+    stages: list[Stage],
+    sample: torch.Tensor,
+    features: list[Any],
+    classes: int,
+    own_classes: int,
+    head_mode: HeadMode,
+    seed: int,
+) -> LayeredModel:
+    """Gives each layer an exit head, and the classifier, which has ``own_classes`` logits, ``classes`` of them."""
+    *layers, own = stages
     classifier = own.module
     with seeded(seed):
-        if classes != logits.shape[1]:
+        if classes != own_classes:
             classifier = copied(classifier, [classifier])
-            replace_classifier(classifier, classes, logits.shape[1])
+            replace_classifier(classifier, classes, own_classes)
         parameters = [_count(layer.module) for layer in layers]
         whole = sum(parameters) + _count(classifier)
         exits = []

@@ -24,6 +24,7 @@ from fedlp_edge.learning.model.heads import exit_head, has_channels_first, max_p
 from fedlp_edge.learning.model.layered import LayeredModel
 from fedlp_edge.learning.model.width import DEFAULT_RATIOS, WidthModel
 from fedlp_edge.learning.model.wrappers import run_compiled_code_as_written
+from fedlp_edge.learning.partition.kept_state import left_as_they_were, modules_of
 from fedlp_edge.learning.partition.partition import partition
 from fedlp_edge.learning.partition.tracing import mode
 from fedlp_edge.learning.rng import seeded
@@ -157,9 +158,11 @@ def _partitioned(model: nn.Module | list[nn.Module], settings: ModelSettings, se
     """Splits a model into layers, which also runs the model's own code."""
     sample = token_sample(settings.input) if settings.tokens else torch.zeros(1, *settings.input)
     with _gpu_explained(), run_foreign_code(f"the model {settings.name}", ModelError, passing=is_out_of_memory):
-        _give_sizes(model, sample, seed)
+        with left_as_they_were(modules_of(model)):
+            _give_sizes(model, sample, seed)
+            whole = _flattened(model, sample) if settings.task == "anomaly" else model
         layered = partition(
-            _flattened(model, sample) if settings.task == "anomaly" else model,
+            whole,
             sample,
             num_classes=settings.classes or None,
             head_mode=settings.head_mode,
@@ -191,7 +194,7 @@ def _give_sizes(model: nn.Module | list[nn.Module], sample: torch.Tensor, seed: 
 def _ends_in_sigmoid(model: LayeredModel, sample: torch.Tensor) -> bool:
     """Tells whether the last thing that a model does to the values of its outputs is a sigmoid."""
     given = sample.clone().requires_grad_() if sample.is_floating_point() else sample
-    with torch.enable_grad(), mode(model, training=False):
+    with torch.enable_grad(), mode(model, training=False), left_as_they_were([model]):
         step = model(given).grad_fn
     while step is not None and step.name().startswith(_ONLY_SHAPES):
         step = next((before for before, _ in step.next_functions), None)
@@ -205,7 +208,7 @@ def _with_new_heads(model: LayeredModel, seed: int, make_head: Callable[..., nn.
     sample = model.sample
     left = sum(unit.parameters for unit in model.layer_units) + classifier.parameters
     heads: list[tuple[str, nn.Module]] = []
-    with seeded(seed), torch.no_grad(), mode(model, training=False):
+    with seeded(seed), torch.no_grad(), mode(model, training=False), left_as_they_were([model]):
         for depth, (unit, (_, layer)) in enumerate(zip(model.layer_units[:-1], layers, strict=False), start=1):
             left -= unit.parameters
             shape = tuple(model.activations(sample, depth).shape[1:])

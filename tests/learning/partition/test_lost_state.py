@@ -40,6 +40,37 @@ class Keeps(nn.Module):
         return x - self.mean
 
 
+class Cools(nn.Module):
+    """Counts its batches in training, and answers by the count, kept as a whole number, a number or an attribute."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        if place == "attribute":
+            self.steps: float | Tensor = 0
+        else:
+            self.register_buffer("steps", torch.zeros((), dtype=getattr(torch, place)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.steps = self.steps + 1
+        return x * (1.0 + self.steps)
+
+
+class FlagsFirst(nn.Module):
+    """Shifts by the mean of the first batch that it sees, and notes down that it has seen one."""
+
+    def __init__(self, kind: torch.dtype) -> None:
+        super().__init__()
+        self.shift, self.seen = nn.Parameter(torch.zeros(4)), nn.Buffer(torch.zeros((), dtype=kind))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.seen:
+            with torch.no_grad():
+                self.shift.copy_(x.mean(0) + 1)
+            self.seen = torch.ones_like(self.seen)
+        return x - self.shift
+
+
 def blocks(first: nn.Module) -> list[tuple[str, nn.Module]]:
     return [("first", first), ("norm", nn.BatchNorm1d(4)), ("out", nn.Linear(4, 2))]
 
@@ -49,7 +80,18 @@ def test_a_running_mean_outside_of_the_state_is_lost(place: str) -> None:
     assert lost_after_training(blocks(Centred(place)), SAMPLE) == ("first.mean",)
 
 
-@pytest.mark.parametrize("first", [Centred("state"), Keeps(), nn.Dropout(0.5)])
+@pytest.mark.parametrize("place", ["int64", "attribute"])
+def test_a_count_that_is_not_exchanged_is_lost_and_the_counter_of_a_norm_is_none(place: str) -> None:
+    assert lost_after_training(blocks(Cools(place)), SAMPLE) == ("first.steps",)
+
+
+def test_a_note_of_the_first_batch_that_is_not_exchanged_is_lost() -> None:
+    assert lost_after_training(blocks(FlagsFirst(torch.bool)), SAMPLE) == ("first.seen",)
+
+
+@pytest.mark.parametrize(
+    "first", [Centred("state"), Keeps(), nn.Dropout(0.5), Cools("float32"), FlagsFirst(torch.float32)]
+)
 def test_nothing_is_lost_of_the_state_nor_of_what_each_batch_sets(first: nn.Module) -> None:
     model = blocks(first)
     before = [value.clone() for _, module in model for value in module.state_dict().values()]
