@@ -111,7 +111,8 @@ class Membership:
         if not kept or before is None:
             self._unheard = self._unheard | {device} if kept else self._unheard - {device}
         member = self._registry.arrive(device, status.session, facts)
-        if before is not None and before.ready and not member.ready:
+        replanned = before is not None and before.plan != member.plan
+        if replanned or (before is not None and before.ready and not member.ready):
             self._step(round_events.DeviceGone(device))  # until it holds what it is told to hold now
         self._step(round_events.DeviceReported(device))
         if renewed:
@@ -120,9 +121,6 @@ class Membership:
             for other in self.all():
                 if other is not member:  # which is told below
                     self._place(other, anew=True)
-        replanned = before is not None and before.plan != member.plan
-        if replanned:
-            self._step(round_events.DeviceGone(device))  # until it holds what it is to hold now
         if before is None or before.session != member.session or renewed or replanned:
             self._introduce(member)
         self._place(member)

@@ -156,6 +156,19 @@ def test_device_whose_samples_do_not_fit_is_refused_until_they_do(tmp_path: Path
     assert not run.parts.rounds.fitness("a").lasting
 
 
+def test_device_that_cannot_take_part_stays_present_when_it_measures_itself_anew(tmp_path: Path) -> None:
+    run = run_of(tmp_path, devices=2)
+    wrong = DataFacts(sample_shape=(3,), labels=2, highest=1)
+    members = run.parts.membership
+    members.reported(status("a", data=wrong))
+    members.reported(status("a", revision=1, data=wrong, memory=SMALL))
+    members.reported(status("b"))
+    ready = members.ready(Ready(run=RUN, device="b", session="s", depth=2))
+    assert ready is not None
+    members.join(ready)
+    assert [message.device for message in run.heard() if isinstance(message, Task)] == ["b"]
+
+
 def test_device_that_ran_out_of_memory_is_told_to_hold_less(tmp_path: Path) -> None:
     run = run_of(tmp_path, devices=2)
     run.join(status("a"))
