@@ -78,6 +78,7 @@ class LayeredModel(nn.Module):
                 self.add_module(unit_id, module)
                 units.append(Unit(unit_id, name, kind, depth, ()))
         self.units: tuple[Unit, ...] = self._described(units)
+        self.register_state_dict_post_hook(_keep_tensors)  # type: ignore[no-untyped-call]
         self.training = layers[-1][1].training  # The modules stay in the mode, training or evaluation, that they have.
 
     @property
@@ -277,6 +278,7 @@ class Submodel(nn.Module):
         )
         for unit_id, module in parts.items():
             self.add_module(unit_id, module)
+        self.register_state_dict_post_hook(_keep_tensors)  # type: ignore[no-untyped-call]
 
     @property
     def exit_depths(self) -> tuple[int, ...]:
@@ -321,6 +323,12 @@ class Submodel(nn.Module):
             and _needs_backward(layer, x)
         )
         return recomputed(layer, x) if again else layer(x)
+
+
+def _keep_tensors(_model: nn.Module, state: dict[str, Any], _prefix: str, _metadata: Any) -> None:
+    """Leaves out what modules pickle beside their tensors (``get_extra_state``): nothing exchanges or counts it."""
+    for name in [name for name, value in state.items() if not isinstance(value, torch.Tensor)]:
+        del state[name]
 
 
 def answers_of(exits: Sequence[torch.Tensor], answer: AnswerMode) -> tuple[torch.Tensor, ...]:

@@ -54,3 +54,15 @@ def test_submodels_hold_own_copies_of_their_layers_and_heads(model: LayeredModel
 def test_model_needs_a_head_for_each_layer() -> None:
     with pytest.raises(ValueError, match=r"^1 layers need as many exit heads, not 0$"):
         LayeredModel([("a", nn.Linear(1, 1))], [], torch.zeros(1, 1), classes=1)
+
+
+def test_what_modules_pickle_beside_their_tensors_is_no_part_of_the_state() -> None:
+    class Versioned(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"version": 3}
+
+    parts = [("a", Versioned(1, 1, bias=False))], [("fc", nn.Linear(1, 2, bias=False))]
+    model = LayeredModel(*parts, torch.zeros(1, 1), classes=2)
+    assert list(model.state_dict()) == ["L1.weight", "H1.weight"]
+    assert list(model.submodel(1).state_dict()) == ["L1.weight", "H1.weight"]
+    assert list(nn.ModuleDict({"whole": model}).state_dict()) == ["whole.L1.weight", "whole.H1.weight"]
