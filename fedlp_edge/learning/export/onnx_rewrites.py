@@ -22,6 +22,8 @@ class RewrittenCalls(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Calls the rewritten form of a torch function, or the function itself if it has none."""
+        if getattr(func, "__self__", None) is Tensor.data:  # whose own memory crashes the exporter (SIGSEGV)
+            return args[0].detach() if len(args) == 1 or args[1] is None else _set_data(*args)
         rewritten = _REWRITTEN.get(getattr(func, "__name__", ""))
         result = rewritten(*args, **(kwargs or {})) if rewritten is not None else None
         return func(*args, **(kwargs or {})) if result is None else result
@@ -66,6 +68,11 @@ def _embedding_bag(input: Tensor, weight: Tensor, **options: Any) -> Tensor | No
         return torch.amax(torch.where(wanted, found, lowest), 1) * (number > 0)
     total = (found * wanted).sum(1)
     return total if mode == "sum" else total / number.clamp(min=1)
+
+
+@torch.no_grad()
+def _set_data(tensor: Tensor, data: Tensor) -> None:
+    tensor.copy_(data)
 
 
 _REWRITTEN: dict[str, Callable[..., Tensor | None]] = {

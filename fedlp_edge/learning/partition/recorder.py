@@ -253,7 +253,10 @@ class _Recorder(MacCounter):
     ) -> Any:
         name: str = getattr(func, "__name__", "")
         if name == "__set__":  # Assignments such as x.requires_grad = True, which must not disturb the recording.
-            return None
+            if func.__self__ is not Tensor.data:  # type: ignore[attr-defined]
+                return None
+            if self._leaf is None:
+                raise RecordingError(self._innermost, "its forward assigns to the data of a tensor")
         if self._leaf is not None:  # Inside of such a module, multiply-accumulates are counted and nothing recorded.
             return super().__torch_function__(func, types, args, kwargs)
         if name == "__getitem__" and isinstance(args[1], str):

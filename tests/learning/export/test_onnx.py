@@ -18,7 +18,7 @@ from fedlp_edge.learning.export import onnx as export_module
 from fedlp_edge.learning.export.external.detached_weights import DetachedWeights
 from fedlp_edge.learning.export.inference import Classifier, load_sample
 from fedlp_edge.learning.export.metadata import OPSET, OnnxMetadata
-from fedlp_edge.learning.export.onnx import Verified, export, graph_of, with_decision, with_properties
+from fedlp_edge.learning.export.onnx import AnsweringModel, Verified, export, graph_of, with_decision, with_properties
 
 DIGITS = load_data("digits", "test")
 CARD = OnnxMetadata(
@@ -217,9 +217,29 @@ class Decides(nn.Module):
         (Decides(), r"differs; its code decides by .* \(test_onnx\.py, line \d+\), and a file holds one dec"),
         (nn.ReLU(), "differs"),
         (nn.Linear(3, 1), "differs"),
+        (AnsweringModel(nn.ReLU(), None), "differs"),
     ],
 )
 def test_a_decision_in_the_users_code_is_told_with_its_line(model: nn.Module, told: str) -> None:
     error = with_decision(ExportError("differs"), model, torch.zeros(2, 4))
     assert re.match(told, str(error))
     assert (error.args == ("differs",)) == (told == "differs")
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_weights_that_a_forward_bounds_by_their_data_are_exported(in_place: bool) -> None:
+    class Bounded(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            if in_place:
+                self.weight.data.clamp_(max=1)
+            else:
+                self.weight.data = self.weight.data.clamp(max=1)
+            return super().forward(x)
+
+    bounded = Bounded(3, 2, bias=False)
+    nn.init.constant_(bounded.weight, 7)
+    proto = graph_of(
+        AnsweringModel(bounded, None).eval(), torch.zeros(2, 3), ["logits"], "it", weights=DetachedWeights()
+    )
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    assert session.run(None, {"input": np.ones((1, 3), np.float32)})[0].tolist() == [[3, 3]]

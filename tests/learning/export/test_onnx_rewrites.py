@@ -54,3 +54,14 @@ def test_weighted_bags_are_summed_and_bags_of_unequal_length_are_left_alone() ->
         unequal = functional.embedding_bag(words.flatten(), table, torch.tensor([0, 1]), mode="sum")
     assert weighted.tolist() == [[8.0, 11.0], [0.0, 1.0]]
     assert unequal.tolist() == [[2.0, 3.0], [8.0, 11.0]]
+
+
+def test_data_of_a_tensor_are_a_view_of_it_and_new_data_are_copied_into_it() -> None:
+    weight = torch.nn.Parameter(torch.tensor([1.0, 5.0]))
+    memory = weight.data_ptr()
+    with RewrittenCalls():
+        weight.data.clamp_(max=3)
+        assert weight.tolist() == [1, 3]
+        weight.data = torch.tensor([7.0, 8.0])
+    assert weight.tolist() == [7, 8]
+    assert (weight.data_ptr(), weight.requires_grad) == (memory, True)

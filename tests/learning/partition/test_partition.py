@@ -505,3 +505,47 @@ def test_an_output_of_nothing_but_the_logits_may_call_them_as_it_likes(
     torch.manual_seed(0)
     model = kind().eval()
     assert torch.equal(partition(model, INPUT).eval()(images), UsersNet.forward(model, images))
+
+
+class Bounded(nn.Linear):
+    """Bounds its weights in each forward, as layers of networks for EEG do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.weight.data = self.weight.data.clamp(-0.1, 0.1)
+        return super().forward(x)
+
+
+class Nested(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.out = Bounded(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.one(x).relu())  # type: ignore[no-any-return]
+
+
+class BoundsAnother(nn.Module):
+    """Bounds the weights of a layer in the forward of the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.out = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.one.weight.data = self.one.weight.data.clamp(-0.1, 0.1)
+        return self.out(self.one(x).relu())  # type: ignore[no-any-return]
+
+
+def test_new_data_of_weights_in_the_outermost_forward_are_refused_with_their_line() -> None:
+    with pytest.raises(PartitionError, match=r"its forward assigns to the data of a tensor \(test_partition\.py, line"):
+        partition(BoundsAnother(), torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("model", [Nested(), [BoundsAnother()]])
+def test_weights_that_a_forward_bounds_are_bounded_in_the_copy_of_a_device(model: nn.Module | list[nn.Module]) -> None:
+    submodel = partition(model, torch.zeros(1, 4)).submodel(1)
+    [weight] = [value for name, value in submodel.named_parameters() if name.endswith("one.weight")]
+    with torch.no_grad():
+        weight.fill_(7)
+    submodel(torch.ones(2, 4))
+    assert weight.unique().tolist() == pytest.approx([0.1])
