@@ -8,6 +8,8 @@ coordinator is gone in the midst of a run, and keep what a run has ended with.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -78,7 +80,7 @@ def _entities(topics: Topics, metric: str) -> Iterator[tuple[str, str, dict[str,
     yield "sensor", "progress", {"name": "Progress", **shown, **counted}
     label = metric_label(metric)
     measured = {"name": label[:1].upper() + label[1:], "icon": "mdi:chart-line", **_measured(metric)}
-    yield "sensor", "metric", {**measured, **counted}
+    yield "sensor", _metric_key(metric), {**measured, **counted}
     for key, name in (("there", "Devices"), ("training", "Devices in training"), ("out", "Devices out")):
         value = _shown(f"value_json.devices.{key}")
         yield "sensor", f"devices_{key}", {"name": name, "icon": "mdi:chip", **value, **counted}
@@ -92,6 +94,14 @@ def _entities(topics: Topics, metric: str) -> Iterator[tuple[str, str, dict[str,
     yield "binary_sensor", "problem", {"name": "Problem", **problem, **_attributes(topics, ("out",)), **state}
     there = {"device_class": "connectivity", "state_topic": topics.coordinator, **_announced("ON", "OFF")}
     yield "binary_sensor", "coordinator", {"name": "Coordinator", **there, **diagnostic}
+
+
+def _metric_key(metric: str) -> str:
+    """Returns what the entity of a metric is called in ids: each has one, or statistics would mix shares and errors.
+
+    That of the accuracy has kept the name from when all metrics had one entity.
+    """
+    return "metric" if metric == "accuracy" else f"metric_{re.sub('[^a-zA-Z0-9_-]', '_', metric)}"
 
 
 def _availability(topics: Topics) -> dict[str, Any]:
@@ -132,8 +142,9 @@ def _text(key: str, default: str = "") -> dict[str, str]:
 
 
 def _measured(metric: str) -> dict[str, str]:
-    """Returns the template of the metric, whose state is unknown before the first round."""
-    if not is_share(metric):
-        return _shown("value_json.value")
-    percent = "(100 * value_json.value) | round(2) if value_json.value is not none else None"
-    return {**_shown(percent), "unit_of_measurement": "%"}
+    """Returns the template of a metric, which is unknown before the first round, and if another one is measured."""
+    value = "value_json.value"
+    percent = f"(100 * {value}) | round(2)" if is_share(metric) else value
+    known = f"{value} is not none and value_json.metric == {json.dumps(metric)}"
+    unit = {"unit_of_measurement": "%"} if is_share(metric) else {}
+    return {**_shown(f"{percent} if {known} else None"), **unit}

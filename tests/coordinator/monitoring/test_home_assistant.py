@@ -12,7 +12,8 @@ from coordinator.monitoring.home_assistant import discovery_messages
 from fedlp_edge.wire.topics import Topics
 
 PHASE = "homeassistant/sensor/fedlp__plant_-7/phase/config"
-METRIC = "homeassistant/sensor/fedlp__plant_-7/metric/config"
+ACCURACY = "homeassistant/sensor/fedlp__plant_-7/metric/config"
+RMSE = "homeassistant/sensor/fedlp__plant_-7/metric_rmse/config"
 STATE = """{"run": "plant.7-1", "fleet": "plant.7", "model": "mlp", "phase": "round", "round": 7, "rounds": 30,
  "committed": 6, "metric": "accuracy", "value": 0.914, "values": {"1": 0.802, "2": 0.914}, "measured_by": "central",
  "devices": {"there": 4, "training": 3, "away": 1, "out": 1}, "out": {"pi-1": "unfit: <no> memory"},
@@ -57,11 +58,20 @@ def test_fleets_whose_names_differ_in_dots_alone_share_no_entities() -> None:
 
 
 def test_share_is_shown_in_per_cent_and_another_metric_as_it_is() -> None:
-    share = told()[METRIC]
+    share = told()[ACCURACY]
     assert (share["name"], share["unit_of_measurement"]) == ("Accuracy", "%")
-    error = told("rmse")[METRIC]
-    assert (error["name"], shown(error, STATE)) == ("RMSE", "0.914")
+    error = told("rmse")[RMSE]
+    assert (error["name"], shown(error, STATE.replace('"accuracy"', '"rmse"'))) == ("RMSE", "0.914")
     assert "unit_of_measurement" not in error
+
+
+def test_value_of_another_metric_is_not_taken_for_its_own() -> None:
+    assert shown(told("rmse")[RMSE], STATE) == "None"
+    assert shown(told()[ACCURACY], STATE.replace('"accuracy"', '"rmse"')) == "None"
+    (owned,) = [topic for topic in told('good "parts"') if "metric" in topic]
+    assert owned == "homeassistant/sensor/fedlp__plant_-7/metric_good__parts_/config"
+    named = json.dumps({**json.loads(STATE), "metric": 'good "parts"'})
+    assert shown(told('good "parts"')[owned], named) == "0.914"
 
 
 def test_states_are_what_the_run_is_in() -> None:
@@ -90,7 +100,7 @@ def test_state_that_is_removed_or_no_object_leaves_nothing_known() -> None:
 
 def test_value_before_the_first_round_is_unknown_and_a_long_line_is_cut() -> None:
     early = json.dumps({**json.loads(STATE), "value": None, "trouble": "ü" * 300})
-    assert shown(told()[METRIC], early) == shown(told("rmse")[METRIC], early) == "None"
+    assert shown(told()[ACCURACY], early) == "None"
     assert shown(told()["homeassistant/sensor/fedlp__plant_-7/trouble/config"], early) == "ü" * 250
     assert shown(told()["homeassistant/binary_sensor/fedlp__plant_-7/problem/config"], early) == "ON"
 
