@@ -142,8 +142,8 @@ def test_roll_out_page_has_the_defaults_of_the_command() -> None:
 
 
 def test_commands_of_services_and_containers_are_taken() -> None:
-    unit = (ROOT / "deploy" / "fedlp-agent.service").read_text(encoding="utf-8")
-    started = re.findall(r"^ExecStart=\S*/(fedlp.*)$", unit, re.MULTILINE)
+    units = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "deploy").glob("*.service"))
+    started = re.findall(r"^ExecStart=\S*/(fedlp.*)$", units, re.MULTILINE)
     compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
     started += [
         shlex.join(["fedlp", *map(str, service["command"])])
@@ -151,7 +151,7 @@ def test_commands_of_services_and_containers_are_taken() -> None:
         if "command" in service
     ]
 
-    assert len(started) == 4
+    assert len(started) == 5
     assert [fault for line in started if (fault := fault_of(line, True))] == []
 
 

@@ -16,6 +16,8 @@ from types import ModuleType
 import pytest
 from packaging.requirements import Requirement
 
+from fedlp_edge.system.lifecycle import EXIT_ERROR, EXIT_INCOMPLETE, EXIT_STOPPED
+
 ROOT = Path(__file__).parent.parent
 CONSTRAINTS = sorted((ROOT / "deploy").glob("constraints-*.txt"))
 
@@ -157,7 +159,14 @@ def test_make_runs_nothing_of_the_place_that_a_checkout_was_copied_from(tmp_path
     assert not ready.exists()
 
 
-def test_service_needs_no_newer_systemd_than_boards_have() -> None:
-    unit = (ROOT / "deploy" / "fedlp-agent.service").read_text(encoding="utf-8")
+@pytest.mark.parametrize("service", ["fedlp-agent", "fedlp-coordinator"])
+def test_service_needs_no_newer_systemd_than_boards_have(service: str) -> None:
+    unit = (ROOT / "deploy" / f"{service}.service").read_text(encoding="utf-8")
     assert "%" not in unit, "%d is unknown to Ubuntu 22.04, and so to JetPack 6"
     assert "LoadCredential=broker-password:/etc/fedlp/broker-password" in unit
+
+
+def test_coordinator_is_started_again_after_a_crash_alone() -> None:
+    unit = (ROOT / "deploy" / "fedlp-coordinator.service").read_text(encoding="utf-8")
+    assert f"\nSuccessExitStatus={EXIT_STOPPED}\nRestart=on-failure\n" in unit
+    assert f"\nRestartPreventExitStatus={EXIT_ERROR} {EXIT_INCOMPLETE}\n" in unit

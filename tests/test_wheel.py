@@ -34,6 +34,7 @@ def test_a_wheel_brings_what_a_board_needs_besides(names: set[str]) -> None:
     brought = {name.removeprefix("fedlp_edge.data/data/share/") for name in names if ".data/" in name}
     assert brought == {
         "fedlp-edge/fedlp-agent.service",
+        "fedlp-edge/fedlp-coordinator.service",
         "fedlp-edge/constraints-aarch64.txt",
         "fedlp-edge/constraints-armv8.0.txt",
         "fedlp-edge/constraints-x86_64.txt",
