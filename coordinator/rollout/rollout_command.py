@@ -347,7 +347,7 @@ def _show(directory: RolloutDirectory) -> int:
         f"release {plan.release} to fleet {plan.fleet}: {status.phase}"
         + (f" ({status.reason})" if status.reason else "")
     )
-    have = f"{done} of {counted(len(status.devices), 'device')} have it"
+    have = f"{done} of {counted(len(status.devices), 'device')} {'has' if len(status.devices) == 1 else 'have'} it"
     print(f"{have}; group {status.open_groups} of {status.groups} has begun")
     for device, standing in sorted(status.devices.items(), key=lambda entry: (entry[1].group, entry[0])):
         figures = standing.shadow

@@ -106,6 +106,13 @@ def test_status_says_where_each_device_stands(tmp_path: Path) -> None:
     assert lines[3].split() == ["2", "b", "waiting"]
 
 
+def test_status_of_a_single_device_is_a_sentence(tmp_path: Path) -> None:
+    rollout = begun(tmp_path / "rollout")
+    standings = {"a": DeviceStanding(group=1, file="m-d1.onnx", state="installed")}
+    rollout.put_status(RolloutStatus(phase="done", open_groups=1, groups=1, devices=standings))
+    assert run("status", rollout.path)[1].splitlines()[1] == "1 of 1 device has it; group 1 of 1 has begun"
+
+
 def test_roll_out_that_has_seen_nobody_has_not_begun(tmp_path: Path) -> None:
     rollout = begun(tmp_path / "rollout")
     (tmp_path / "rollout" / "status.json").unlink()
