@@ -58,11 +58,12 @@ class OwnState:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Gives the modules what they held."""
+        """Gives the modules what they held, but for tensors that got another size: the first input tells it."""
         for held, name, value, copy in self._tensors:
-            if value.shape != copy.shape:
-                value.data = copy
-            elif not torch.equal(value, copy):
+            now = held.get(name)
+            if now is not None and now.shape != copy.shape:
+                continue
+            if not torch.equal(value, copy):
                 value.copy_(copy)
             held[name] = value
         for held, attributes in self._attributes:
@@ -70,8 +71,11 @@ class OwnState:
 
 
 def has_own_code(module: nn.Module) -> bool:
-    """Returns whether a module is not one of torch's, which change nothing of their own in evaluation."""
-    return not type(module).__module__.startswith(("torch.nn.", "torch.fx."))
+    """Returns whether a module is not a layer of torch, which changes nothing of its own in evaluation.
+
+    Bare modules and graphs hold what the code of split modules changes.
+    """
+    return type(module) is nn.Module or not type(module).__module__.startswith("torch.nn.")
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:

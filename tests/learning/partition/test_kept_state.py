@@ -73,10 +73,52 @@ def test_what_code_replaces_is_given_back() -> None:
     with left_as_they_were([first]):
         first.kept = torch.ones(2)  # type: ignore[assignment]
         first.seen = torch.ones(())
-        first.scale.data = torch.full((3,), 7.0)
+        first.scale.data = torch.full((1,), 7.0)
     assert first.scale is scale
     assert first.seen is seen
     assert (scale.tolist(), bool(seen), first.kept) == ([1], False, None)
+
+
+def test_sizes_that_the_first_input_tells_stay() -> None:
+    class Observer(nn.Module):
+        """Keeps the least value of each column, as observers of quantisation do."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.least = nn.Buffer(torch.zeros(0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.least.resize_(x.shape[1:]).copy_(x.detach().amin(0))
+            return x
+
+    layered = partition(Net(Observer()), torch.zeros(1, 4))
+    held = [*layered.units[0].tensors, *layered.units[0].constants]
+    assert {tensor.name: tensor.shape for tensor in held}["L1.first.least"] == (4,)
+    assert layered.state_dict()["L1.first.least"].shape == (4,)
+
+
+def count_rows() -> nn.Module:
+    class Counts(nn.Module):
+        """Counts its rows by a call that is recorded, not kept as a module."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.out = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.register_buffer("rows", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.rows.add_(len(x))
+            return self.out(self.one(x + 0 * self.rows))  # type: ignore[no-any-return]
+
+    return Counts()
+
+
+def test_what_recorded_calls_change_is_taken_back_as_well() -> None:
+    settings = ModelSettings(name=f"{__name__}:count_rows", input=(4,), classes=2)
+    model = build_model(settings, seed=1, allow_models=None)
+    assert model.state_dict()["L1.rows"].item() == 0
+    model(torch.zeros(3, 4))
+    assert model.state_dict()["L1.rows"].item() == 3
 
 
 def test_layers_of_torch_are_left_out() -> None:
