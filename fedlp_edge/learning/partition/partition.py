@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedlp_edge.core.blueprint import HeadMode
+from fedlp_edge.core.device_data import listed
 from fedlp_edge.errors import PartitionError
 from fedlp_edge.learning.model.heads import Feature, exit_head, feature_of, has_channels_first, replace_classifier
 from fedlp_edge.learning.model.layered import LayeredModel
@@ -27,6 +29,8 @@ from fedlp_edge.learning.partition.stages import Stage, is_single_layer, stages_
 from fedlp_edge.learning.partition.tracing import mode
 from fedlp_edge.learning.rng import preserved, seeded
 from fedlp_edge.learning.sample_values import first_that_runs, zeros_and_ones
+
+log = logging.getLogger("fedlp.learning")
 
 DEFAULT_DEPTHS = 8
 """Largest number of layers of a module that is split at its cut points, unless the caller asks for another number."""
@@ -88,6 +92,7 @@ def partition(
         stages = _stages(model, blocks, sample, depths)
         features, logits = _tried(stages, sample)
     warn_of_lost_state(blocks or [("", stage.module) for stage in stages], sample)
+    _warn_of_batch_statistics(stages)
     return _with_exits(stages, sample, features, num_classes or logits.shape[1], logits.shape[1], head_mode, seed)
 
 
@@ -367,7 +372,7 @@ def _check_samples_are_apart(stages: list[Stage], sample: torch.Tensor) -> None:
             "dimension that a squeeze or reshape in it takes away, so that it is never that of the batch"
         )
     difference = float((alone - together[:1]).abs().max())
-    if _uses_batch_statistics(stages) or difference <= _SAME_ANSWER * float(together.abs().max()):
+    if _norms_of_batches(stages) or difference <= _SAME_ANSWER * float(together.abs().max()):
         return
     changes_by_itself = not torch.equal(together, _run(stages, several.clone())[1])  # as quantisers that observe do
     if math.isfinite(difference) and not changes_by_itself:
@@ -390,13 +395,23 @@ def _several(sample: torch.Tensor) -> Iterator[torch.Tensor]:
     yield zeros_and_ones(sample.shape).to(sample)
 
 
-def _uses_batch_statistics(stages: list[Stage]) -> bool:
-    """Tells whether a batch norm keeps no running statistics, and is meant to depend on the batch."""
-    return any(
-        isinstance(module, _BatchNorm) and not module.track_running_stats
+def _norms_of_batches(stages: list[Stage]) -> list[str]:
+    """Returns the names of the batch norms that keep no running statistics, and so always use those of the batch."""
+    return [
+        name
         for stage in stages
-        for module in stage.module.modules()
-    )
+        for name, module in stage.module.named_modules()
+        if isinstance(module, _BatchNorm) and not module.track_running_stats
+    ]
+
+
+def _warn_of_batch_statistics(stages: list[Stage]) -> None:
+    if norms := _norms_of_batches(stages):
+        log.warning(
+            "%s with track_running_stats=False: the model's answer to a sample depends on the others in its batch, in "
+            "exported files too, and one alone is answered otherwise or not at all; leave that out, or use GroupNorm",
+            listed(norms),
+        )
 
 
 def _run(stages: list[Stage], sample: torch.Tensor) -> tuple[list[Any], torch.Tensor]:

@@ -549,3 +549,13 @@ def test_weights_that_a_forward_bounds_are_bounded_in_the_copy_of_a_device(model
         weight.fill_(7)
     submodel(torch.ones(2, 4))
     assert weight.unique().tolist() == pytest.approx([0.1])
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_norm_without_running_statistics_is_named_since_answers_depend_on_the_batch(
+    tracked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    norm = nn.BatchNorm2d(2, track_running_stats=tracked)
+    partition(nn.Sequential(nn.Conv2d(1, 2, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)), INPUT)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split(":")[0] for line in said] == ([] if tracked else ['"1" with track_running_stats=False'])
