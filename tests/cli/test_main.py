@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,12 +47,12 @@ def test_no_command_loads_torch_or_draws_before_it_is_asked_for_something() -> N
     assert done.stdout == "[]\n"
 
 
-def test_ends_with_one_line_and_code_2_on_an_error(fedlp: Run) -> None:
-    done = fedlp("status", "/nonexistent")
+def test_ends_with_one_line_and_code_2_on_an_error(fedlp: Run, tmp_path: Path) -> None:
+    done = fedlp("status", str(tmp_path / "none"))
 
     assert done.returncode == 2
-    reason = "neither summary.json nor events.jsonl): there is no /nonexistent"
-    assert done.stderr == f"error: /nonexistent holds no run ({reason}\n"
+    reason = f"neither summary.json nor events.jsonl): there is no {tmp_path / 'none'}"
+    assert done.stderr == f"error: {tmp_path / 'none'} holds no run ({reason}\n"
 
 
 def test_services_are_found_under_its_roof(fedlp: Run) -> None:

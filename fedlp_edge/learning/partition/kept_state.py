@@ -39,7 +39,8 @@ def modules_of(model: object) -> list[nn.Module]:
 class OwnState:
     """The weights, buffers and attributes of modules with code of their own, as they are when it is made.
 
-    What the layers of torch hold is left out: it is most of the memory, and their code does not change it.
+    What the layers of torch hold is left out: it is most of the memory, and their code does not change it. So are
+    sparse tensors, which no split model holds.
 
     Args:
         modules: The modules; their submodules need not be named.
@@ -52,7 +53,7 @@ class OwnState:
             for part in parts
             for held in cast("tuple[dict[str, Tensor | None], ...]", (part._parameters, part._buffers))
             for name, value in held.items()
-            if value is not None and not nn.parameter.is_lazy(value)
+            if value is not None and not nn.parameter.is_lazy(value) and value.layout == torch.strided
         ]
         self._attributes = [(vars(part), _attributes(part)) for part in parts]
 

@@ -134,3 +134,11 @@ def test_modules_of_a_model_or_of_a_list_are_found() -> None:
     assert modules_of(one) == [one]
     assert modules_of([one, "two"]) == [one]
     assert modules_of("one") == []
+
+
+def test_a_sparse_tensor_which_splitting_names_is_left_alone() -> None:
+    module = nn.Module()
+    module.register_buffer("ones", torch.ones(2, 2).to_sparse())
+    with left_as_they_were([module]):
+        pass
+    assert module.ones.to_dense().tolist() == [[1, 1], [1, 1]]
