@@ -152,14 +152,12 @@ class Report:
         """Where a cell stands in the tables."""
         if cell.validation:
             return []
-        columns: list[Column] = [cell.condition] if not cell.setting else []
-        best = self.chosen.get((cell.scheme, cell.mix, equality))
-        if cell.condition in TUNED and cell.partition == self._skewed and best is not None:
-            if cell.condition == "tricks+int8":  # of which the best settings alone are compared
-                columns.clear()
-            if cell.setting == best:
-                columns.append(TUNED[cell.condition])
-        return columns
+        best = self.chosen.get((cell.scheme, cell.mix, equality)) if cell.partition == self._skewed else None
+        tuned = TUNED.get(cell.condition) if best is not None else None
+        if tuned and cell.condition == "tricks+int8":  # of which the best settings alone are compared
+            return [tuned] if cell.setting == best else []
+        columns: list[Column] = [] if cell.setting else [cell.condition]
+        return [*columns, tuned] if tuned and cell.setting == best else columns
 
     def text(self) -> str:
         """The section of the page."""

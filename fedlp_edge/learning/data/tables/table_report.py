@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fedlp_edge.system.printable import counted
@@ -87,10 +88,8 @@ class TableReport:
         if self.empty:
             parts.append(f"{counted(self.empty, 'empty file')}")
         if self.unfinished:
-            named = ", ".join(self.unfinished[:_NAMED])
-            more = f" and {len(self.unfinished) - _NAMED} more" if len(self.unfinished) > _NAMED else ""
             many = counted(len(self.unfinished), "file")
-            parts.append(f"{many} without an end ({named}{more}), as of one that is being written")
+            parts.append(f"{many} without an end ({_some(self.unfinished)}), as of one that is being written")
         if self.headers:
             parts.append(f"{counted(self.headers, 'line')} with the names of the columns once more")
         if self.line_of_units:
@@ -152,9 +151,8 @@ class TableReport:
                 "written"
             )
         if self.copies:
-            more = f" and {len(self.copies) - _NAMED} more" if len(self.copies) > _NAMED else ""
             said.append(
-                f"the rows of {', '.join(self.copies[:_NAMED])}{more} are byte for byte those of another file, and "
+                f"the rows of {_some(self.copies)} are byte for byte those of another file, and "
                 "count again: remove copies that are not meant"
             )
         if self.guessed:
@@ -194,3 +192,9 @@ class TableReport:
                 f"file: {why}"
             )
         return said
+
+
+def _some(names: Sequence[str]) -> str:
+    """Lists the first of some files, and says how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -25,6 +25,8 @@ def unfinished_files(paths: Sequence[Path]) -> list[Path]:
     Args:
         paths: Files of the folder that hold anything.
     """
+    if len(paths) < 2:  # a table alone must have its end, so there is no need to look for it
+        return []
     found = [path for path in paths if _has_no_end(path)]
     few = len(found) <= max(_ALWAYS_LEFT_OUT, len(paths) // _SHARE_LEFT_OUT)
     return found if few and len(found) < len(paths) else []
